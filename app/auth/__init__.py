@@ -1,0 +1,12 @@
+"""Signing in: access tokens, refresh tokens, and the login sessions that both belong to.
+
+Words: a *login session* is one signed-in device; its *generation* counts the refresh tokens that it
+had, of which only the newest is good; a generation is *confirmed* once the client has shown that it
+got it; *reuse* is the coming back of a refresh token that was replaced long ago.
+
+Decisions: an access token proves who it was issued to, and nothing else is believed from it: each
+request reads its login session, with the user's status and roles. What is remembered of a token is
+that its signature was good. Refresh tokens aren't stored: they are computed from the login session,
+its generation and a master key. The first generation counts as confirmed, because there is none
+before it that could have to be taken in its place.
+"""

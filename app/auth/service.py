@@ -1,0 +1,241 @@
+"""Use cases of signing in: login, refresh, logout."""
+
+import hmac
+import os
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from app.audit import service as audit
+from app.audit.actions import Action
+from app.auth import queries, tokens
+from app.auth.errors import (
+    InvalidCredentials,
+    InvalidRefreshToken,
+    SessionRevoked,
+    UserSuspended,
+)
+from app.auth.queries import SessionRow
+from app.auth.tokens import RefreshToken
+from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason, device_of
+from app.keys import master
+from app.platform import clock, ids
+from app.platform.actor import Actor
+from app.platform.db import transaction
+from app.platform.settings import Settings
+from app.users import passwords
+from app.users import service as users
+from app.users.models import UserRow
+from app.users.values import Status, all_roles, email_key
+
+_ADDRESS_LABEL = "unknown address"
+_SALT_BYTES = 16
+_BEARER = "Bearer"
+_access_seconds = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What a client gets when it signs in or refreshes."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    refresh_token: str
+    session_id: UUID
+
+
+def configure(settings: Settings) -> None:
+    """Use the settings' lifetime of access tokens from now on."""
+    global _access_seconds
+    _access_seconds = settings.auth_access_seconds
+
+
+def login(*, email: str, password: str, actor: Actor) -> Tokens:
+    """Begin a login session with an address and a normalised password.
+
+    An unknown address takes the same statements, the same hash and the same time as a wrong
+    password, and gets the same answer. Refusals are audited.
+
+    Raises InvalidCredentials, UserSuspended, Overloaded or Unavailable.
+    """
+    user = users.find_credentials(email)
+    genuine = passwords.verify(password, user.password_hash if user else None)
+    if user is None or not genuine or user.status in (Status.DELETING, Status.ERASED):
+        _record_failure(user, email=email, reason="credentials", actor=actor)
+        raise InvalidCredentials
+    now = clock.now()
+    if user.status == Status.SUSPENDED and not _is_over(user.suspended_until, now):
+        _record_failure(user, email=email, reason="suspended", actor=actor)
+        raise UserSuspended
+    new_hash = None
+    if passwords.is_outdated(user.password_hash):
+        new_hash = passwords.hash_password(password)
+    session_id, salt = ids.new(), os.urandom(_SALT_BYTES)
+    with transaction() as session:
+        started = users.hold_credentials(
+            session, user_id=user.id, password_hash=user.password_hash, new_hash=new_hash
+        )
+        if started:
+            queries.start(
+                session,
+                id=session_id,
+                user_id=user.id,
+                generation=1,
+                confirmed_at=now,
+                salt=salt,
+                device=device_of(actor.user_agent),
+                address=actor.address,
+                created_at=now,
+                last_used_at=now,
+                expires_at=now + IDLE,
+            )
+            audit.record(
+                session,
+                Action.SESSION_STARTED,
+                actor=replace(actor, kind="user", user_id=user.id),
+                subject_type="user",
+                subject_id=user.id,
+                details={"session_id": str(session_id)},
+            )
+    if not started:
+        # The password was changed while this one was checked.
+        _record_failure(user, email=email, reason="credentials", actor=actor)
+        raise InvalidCredentials
+    return _tokens(user.id, user.roles, session_id=session_id, generation=1, salt=salt)
+
+
+def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
+    """Exchange a refresh token for new tokens (RFC 9700, 4.14.2).
+
+    The current one is replaced, once, however many send it together. The one before is good as long
+    as the current one may not have arrived, and a little longer for other tabs; it gets the current
+    one again. Any older one ends the login session: a thief or the owner has had it before.
+
+    Raises InvalidRefreshToken, SessionRevoked or Unavailable.
+    """
+    sent = tokens.read_refresh_token(refresh_token)
+    while True:
+        now = clock.now()
+        row = queries.read(session_id=sent.session_id, now=now)
+        if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
+            raise InvalidRefreshToken
+        if not row.live:
+            raise SessionRevoked
+        if sent.generation == row.generation:
+            if _rotate(sent, row, now=now):
+                return _renewed(sent, row, generation=row.generation + 1)
+        elif sent.generation == row.generation - 1 and _in_grace(row, now):
+            return _renewed(sent, row, generation=row.generation)
+        elif _end_for_reuse(sent, row, actor=actor, now=now):
+            raise SessionRevoked
+        # Somebody changed the row since it was read, which happens a few times at most, because a
+        # generation only grows and an end is final: look again, and decide by what is there now.
+
+
+def logout(*, actor: Actor) -> None:
+    """End the actor's login session; its access tokens are dead on the next request.
+
+    Raises Unavailable.
+    """
+    if actor.session_id is None:
+        return
+    with transaction() as session:
+        if queries.end(
+            session, session_id=actor.session_id, reason=EndReason.LOGOUT, now=clock.now()
+        ):
+            audit.record(
+                session,
+                Action.SESSION_ENDED,
+                actor=actor,
+                subject_type="user",
+                subject_id=actor.user_id,
+                details={"session_id": str(actor.session_id), "reason": EndReason.LOGOUT},
+            )
+
+
+def _is_over(until: datetime | None, now: datetime) -> bool:
+    return until is not None and until <= now
+
+
+def _record_failure(user: UserRow | None, *, email: str, reason: str, actor: Actor) -> None:
+    """Audit a refused login in a transaction of its own: decided before, raised after."""
+    # Made for known addresses as well, because they must not be quicker or slower.
+    key = master.derive(_ADDRESS_LABEL)
+    identity = hmac.digest(key, email_key(email).encode(), "sha256").hex()
+    with transaction() as session:
+        audit.record(
+            session,
+            Action.LOGIN_FAILED,
+            actor=actor,
+            subject_type="user",
+            subject_id=user.id if user else None,
+            details={"reason": reason} if user else {"reason": reason, "identity": identity},
+        )
+
+
+def _rotate(sent: RefreshToken, row: SessionRow, *, now: datetime) -> bool:
+    with transaction() as session:
+        return queries.rotate(
+            session,
+            session_id=sent.session_id,
+            generation=row.generation,
+            now=now,
+            expires_at=min(now + IDLE, row.created_at + ABSOLUTE),
+        )
+
+
+def _in_grace(row: SessionRow, now: datetime) -> bool:
+    return row.confirmed_at is None or now - row.confirmed_at < GRACE
+
+
+def _end_for_reuse(sent: RefreshToken, row: SessionRow, *, actor: Actor, now: datetime) -> bool:
+    """End the login session and audit it, unless the row has changed since it was read."""
+    with transaction() as session:
+        ended = queries.end(
+            session,
+            session_id=sent.session_id,
+            reason=EndReason.REUSE,
+            now=now,
+            generation=row.generation,
+        )
+        if ended:
+            audit.record(
+                session,
+                Action.REFRESH_REUSED,
+                actor=actor,
+                subject_type="user",
+                subject_id=row.user_id,
+                details={
+                    "session_id": str(sent.session_id),
+                    "generation": row.generation,
+                    "sent_generation": sent.generation,
+                },
+            )
+    return ended
+
+
+def _renewed(sent: RefreshToken, row: SessionRow, *, generation: int) -> Tokens:
+    return _tokens(
+        row.user_id,
+        row.roles,
+        session_id=sent.session_id,
+        generation=generation,
+        salt=bytes(row.salt),
+    )
+
+
+def _tokens(
+    user_id: UUID, roles: list[str], *, session_id: UUID, generation: int, salt: bytes
+) -> Tokens:
+    return Tokens(
+        access_token=tokens.issue_access_token(
+            user_id=user_id, session_id=session_id, generation=generation, roles=all_roles(roles)
+        ),
+        token_type=_BEARER,
+        expires_in=_access_seconds,
+        refresh_token=tokens.make_refresh_token(
+            session_id=session_id, generation=generation, salt=salt
+        ),
+        session_id=session_id,
+    )

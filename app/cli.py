@@ -1,0 +1,104 @@
+"""The operator's commands: `flask users …`, `flask credits …`, `flask health`.
+
+Thin: they call the services that the routes call, and print what came of it.
+"""
+
+import getpass
+import ipaddress
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup
+
+from app.credits import verification
+from app.platform import db, migrations
+from app.platform.actor import Actor
+from app.platform.errors import AppError
+from app.platform.settings import Settings
+from app.users import service as users_service
+
+users = AppGroup("users", help="People who can sign in.")
+credits_ = AppGroup("credits", help="The ledger.")
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Add the commands, when it is `flask` that made the application.
+
+    A worker doesn't need them, and Alembic, which `flask db` brings, would cost it 6 MB.
+    """
+    if click.get_current_context(silent=True) is None:
+        return
+    migrations.install(app, settings)
+    app.cli.add_command(users)
+    app.cli.add_command(credits_)
+    app.cli.add_command(health)
+
+
+@users.command("create-admin")
+@click.option("--email", required=True, help="The address to sign in with.")
+@click.option("--name", required=True, help="How to greet them, 1 to 100 characters.")
+def create_admin(email: str, name: str) -> None:
+    """Create an administrator; the password is read from standard input."""
+    typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
+    with _database():
+        user = users_service.create_admin(
+            email=email, name=name, password=typed.rstrip("\r\n"), actor=Actor(kind="cli")
+        )
+    click.echo(f"Created administrator {user.email} with id {user.id}.")
+
+
+@credits_.command("verify")
+def verify() -> None:
+    """Check the books; exit 1 with the differences when there are any."""
+    found = False
+    with _database():
+        for difference in verification.verify():
+            click.echo(difference)
+            found = True
+    if found:
+        raise click.exceptions.Exit(1)
+    click.echo("The books are right: every check passed.")
+
+
+@click.command("health")
+def health() -> None:
+    """Ask the running service on this machine whether it is alive; exit 1 when it isn't."""
+    settings = _settings()
+    url = f"http://{_own_address(settings)}/health"
+    try:
+        with urllib.request.urlopen(url, timeout=3) as response:
+            click.echo(response.read().decode())
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise click.ClickException(f"{url} doesn't answer: {error}") from None
+
+
+def _own_address(settings: Settings) -> str:
+    """Return where to reach the service; one that listens everywhere is on loopback too."""
+    try:
+        everywhere = ipaddress.ip_address(settings.server_host).is_unspecified
+    except ValueError:
+        everywhere = False
+    return f"localhost:{settings.server_port}" if everywhere else settings.server_bind
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.extensions["bursar"]
+    return settings
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    """Open a small pool for one command; a refusal becomes one sentence and exit code 1."""
+    db.open_pool(_settings(), size=1)
+    try:
+        yield
+    except AppError as error:
+        details = "" if error.details is None else f" {dict(error.details)}"
+        raise click.ClickException(f"{error.text}{details}") from None
+    finally:
+        db.close_pool(timeout=1)

@@ -1,0 +1,25 @@
+"""Who is asking: the one value that use cases take instead of a request."""
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+Kind = Literal["anonymous", "user", "api_key", "cli", "system"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who is asking, with which rights, from where. `permissions` are those of this moment."""
+
+    kind: Kind
+    user_id: UUID | None = None
+    roles: frozenset[str] = frozenset()
+    permissions: frozenset[str] = frozenset()
+    session_id: UUID | None = None
+    request_id: str | None = None
+    address: str | None = None
+    user_agent: str | None = None
+
+    def may(self, permission: str) -> bool:
+        """Tell whether the actor holds the permission now."""
+        return permission in self.permissions

@@ -1,0 +1,32 @@
+"""Lets pages of the allowed origins call the API from a browser, with credentials."""
+
+from flask import Flask
+from flask_cors import CORS
+
+from app.platform.edge import EXPOSED_HEADERS
+from app.platform.settings import Settings
+
+ALLOWED_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "X-CSRF-Token",
+    "X-Request-Id",
+)
+PREFLIGHT_SECONDS = 600
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Answer preflights, and let the exact origins of the settings read answers and refusals."""
+    if not settings.cors_origins:
+        return
+    CORS(
+        app,
+        origins=list(settings.cors_origins),
+        supports_credentials=True,
+        expose_headers=list(EXPOSED_HEADERS),
+        allow_headers=list(ALLOWED_HEADERS),
+        methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        max_age=PREFLIGHT_SECONDS,
+    )

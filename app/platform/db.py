@@ -1,0 +1,255 @@
+"""Gives every feature its way to the database: reads, snapshots and transactions on one pool.
+
+`reading()` is for one statement, `snapshot()` for several that must agree, `transaction()` for
+changes. Each holds a connection until it is left, so none of them is opened inside another, and
+nothing slow (hashing, mail, HTTP) happens inside.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any, ClassVar, Final
+
+from gevent import monkey
+from sqlalchemy import BigInteger, Connection, DateTime, Engine, MetaData, NullPool, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from app.platform import psycopg2_gevent
+from app.platform.engine import MIGRATION_TIMEOUTS, TIMEOUTS, make_engine
+from app.platform.errors import AppError, Unavailable
+from app.platform.settings import Settings
+from app.platform.turns import Turns
+
+# The share of one worker: what the server allows, less some for people and probes.
+RESERVED_CONNECTIONS: Final = 10
+FEWEST_CONNECTIONS: Final = 2
+MOST_CONNECTIONS: Final = 20
+# PostgreSQL's own default, assumed while the server can't be asked.
+ASSUMED_SERVER_LIMIT: Final = 100
+
+RETRYABLE: Final = frozenset({"40001", "40P01"})
+# The server ended an idle transaction; psycopg2 doesn't count these among OperationalError.
+ENDED_BY_SERVER: Final = frozenset({"25P03", "25P04"})
+# A limit of PostgreSQL itself, such as an index row that is too large: repeating never helps.
+PROGRAM_LIMIT_CLASS: Final = "54"
+
+
+class Base(DeclarativeBase):
+    """The parent of all tables; names every constraint, so that code and tests can rely on it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        int: BigInteger,
+        datetime: DateTime(timezone=True),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    reads: Engine
+    transactions: Engine
+    turns: Turns
+    size: int
+    patience: float
+
+
+_pool: _Pool | None = None
+
+
+def open_pool(settings: Settings, *, size: int | None = None) -> None:
+    """Open this process's pool, and as many connections as the settings want from the start.
+
+    Once per process and after the fork: two processes on one connection get each other's answers.
+    A database that is down doesn't hinder it, connections are then made when they are needed.
+
+    Raises RuntimeError when a pool is open, or when gevent is at work without the wait callback.
+    """
+    global _pool
+    if _pool is not None:
+        raise RuntimeError("the pool is open already in this process")
+    if monkey.is_module_patched("socket") and not psycopg2_gevent.is_installed():
+        raise RuntimeError("psycopg2 would stop the whole worker: install the wait callback first")
+    size = size or settings.database_max_connections or pool_size(settings, server_limit(settings))
+    engine = make_engine(
+        settings.database_url,
+        timeouts=TIMEOUTS,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=settings.database_acquire_timeout,
+        # The connections used last are warm, and those that aren't needed stay idle.
+        pool_use_lifo=True,
+    )
+    _pool = _Pool(
+        # Autocommit is what connections are left in: reads are most of all, and pay for no switch.
+        reads=engine,
+        transactions=engine.execution_options(isolation_level="READ COMMITTED"),
+        turns=Turns(size),
+        size=size,
+        patience=settings.database_acquire_timeout,
+    )
+    with ExitStack() as opened:
+        try:
+            for _ in range(min(settings.database_min_connections, size)):
+                opened.enter_context(engine.connect())
+        except DBAPIError:
+            # The service starts all the same, and `/ready` says that the database is away.
+            return
+
+
+def close_pool(timeout: float) -> None:
+    """Close the pool once its connections are back, or after `timeout` seconds."""
+    global _pool
+    pool = _pool
+    if pool is None:
+        return
+    end = monotonic() + timeout
+    # Taking all the turns waits for those who are at work, and lets nobody start.
+    for _ in range(pool.size):
+        if not pool.turns.take(max(end - monotonic(), 0)):
+            break
+    _pool = None
+    pool.reads.dispose()
+
+
+def pool_is_open() -> bool:
+    """Tell whether this process has a pool; it must not before it forks."""
+    return _pool is not None
+
+
+def pool_size(settings: Settings, limit: int | None) -> int:
+    """Return one worker's share of the server's `limit` connections, between 2 and 20."""
+    share = ((limit or ASSUMED_SERVER_LIMIT) - RESERVED_CONNECTIONS) // settings.server_workers
+    return min(max(share, FEWEST_CONNECTIONS), MOST_CONNECTIONS)
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Give a session whose changes are committed on leaving, or rolled back on any exception.
+
+    Objects stay readable afterwards. A COMMIT whose outcome is unknown is never repeated.
+
+    Raises Unavailable.
+    """
+    with _turn() as pool, _faults(), Session(pool.transactions, expire_on_commit=False) as session:
+        yield session
+        session.commit()
+
+
+@contextmanager
+def snapshot() -> Iterator[Session]:
+    """Give a session that can't write and whose statements all see the same moment.
+
+    Raises Unavailable.
+    """
+    with _turn() as pool, _faults(), Session(pool.transactions, expire_on_commit=False) as session:
+        session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        yield session
+
+
+@contextmanager
+def reading() -> Iterator[Connection]:
+    """Give a connection for one statement, which is one round trip: there is no transaction.
+
+    Raises Unavailable.
+    """
+    with _turn() as pool, _faults(), pool.reads.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def constraint_errors(meanings: Mapping[str, Callable[[], AppError]]) -> Iterator[None]:
+    """Translate a violated constraint into what it means here, by the constraint's name.
+
+    The statement must be sent inside (`session.flush()`), and the transaction is over with it,
+    unless it stands in a savepoint.
+
+    Raises the error that `meanings` holds for the name; any other exception passes.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        diagnosis = getattr(error.orig, "diag", None)
+        meaning = meanings.get(getattr(diagnosis, "constraint_name", None) or "")
+        if meaning is None:
+            raise
+        raise meaning() from error
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Tell a deadlock or a serialization failure: nothing was changed, all of it may be repeated.
+
+    Sees through the Unavailable that `transaction` makes of it.
+    """
+    fault = error.__cause__ if isinstance(error, Unavailable) else error
+    return isinstance(fault, DBAPIError) and _sqlstate(fault) in RETRYABLE
+
+
+@contextmanager
+def one_connection(settings: Settings, *, migration: bool = False) -> Iterator[Connection]:
+    """Give one autocommit connection outside of the pool, for commands and start-up checks.
+
+    With `migration` it is the tables' owner, whose statements may take as long as they need.
+
+    Raises sqlalchemy.exc.OperationalError.
+    """
+    url = settings.database_migration_url if migration else settings.database_url
+    timeouts = MIGRATION_TIMEOUTS if migration else TIMEOUTS
+    engine = make_engine(url, timeouts=timeouts, poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def server_limit(settings: Settings) -> int | None:
+    """Return the server's `max_connections`, or None when it doesn't answer within 2 seconds."""
+    try:
+        with one_connection(settings) as connection:
+            return int(connection.execute(text("SHOW max_connections")).scalar_one())
+    except DBAPIError:
+        return None
+
+
+@contextmanager
+def _turn() -> Iterator[_Pool]:
+    pool = _pool
+    if pool is None:
+        raise RuntimeError("the pool isn't open in this process")
+    if not pool.turns.take(pool.patience):
+        raise Unavailable("The database is busy. Repeat the request in a moment.")
+    try:
+        yield pool
+    finally:
+        pool.turns.give_back()
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Turn what passes by itself into Unavailable, with the fault as its cause: here alone.
+
+    Raises Unavailable; a mistake in a statement or a violated constraint passes.
+    """
+    try:
+        yield
+    except PoolTimeout as fault:
+        raise Unavailable from fault
+    except DBAPIError as fault:
+        state = _sqlstate(fault)
+        passing = isinstance(fault, OperationalError | InterfaceError) or state in ENDED_BY_SERVER
+        if (passing or fault.connection_invalidated) and state[:2] != PROGRAM_LIMIT_CLASS:
+            raise Unavailable from fault
+        raise
+
+
+def _sqlstate(fault: DBAPIError) -> str:
+    return getattr(fault.orig, "pgcode", None) or ""

@@ -1,0 +1,66 @@
+"""The page at `/docs` to read and try the API.
+
+It is made of Swagger UI's own files: no foreign host, no inline script, good without a network.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from flask import Flask, Response, send_from_directory
+
+from app.platform import guards
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Bursar API</title>
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="/docs/favicon-32x32.png">
+</head>
+<body>
+<div id="api"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+START = """SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null,
+  persistAuthorization: false, displayRequestDuration: true,
+});
+"""
+FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+# Swagger UI sets style attributes on what it draws, and its icons are data images. Scripts are
+# ours alone, and the page may talk to nobody but the service that it came from.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+def install(app: Flask) -> None:
+    """Serve the page and the files it needs."""
+    package = importlib.util.find_spec("flask_swagger_ui")
+    if package is None or package.origin is None:
+        raise RuntimeError("flask-swagger-ui is not installed")
+    folder = Path(package.origin).parent / "dist"
+
+    @app.get("/docs")
+    @guards.public
+    def docs() -> Response:
+        response = Response(PAGE, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
+
+    @app.get("/docs/start.js")
+    @guards.public
+    def docs_start() -> Response:
+        return Response(START, content_type="text/javascript; charset=utf-8")
+
+    @app.get(f"/docs/<any({','.join(repr(name) for name in FILES)}):name>")
+    @guards.public
+    def docs_file(name: str) -> Response:
+        return send_from_directory(folder, name, max_age=3600)

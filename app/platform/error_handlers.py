@@ -1,0 +1,50 @@
+"""Turns whatever a view raised into the one JSON error, and tells log and Sentry what is broken."""
+
+from flask import Flask, Response, request
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from app.platform import errors, http, sentry
+from app.platform.errors import AppError, Invalid
+from app.platform.logging import get_logger
+
+log = get_logger(__name__)
+
+
+def install(app: Flask) -> None:
+    """Register the handlers: AppError, ValidationError, HTTPException and 500; nothing wider."""
+    app.register_error_handler(AppError, _app_error)
+    app.register_error_handler(ValidationError, _validation_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(500, _unexpected)
+
+
+def _app_error(error: AppError) -> Response:
+    if error.status == 503:
+        log.error("unavailable", code=error.code, exc_info=error)
+    response = http.reply(http.refusal(error))
+    response.headers.extend(error.headers)
+    return response
+
+
+def _validation_error(error: ValidationError) -> Response:
+    return _app_error(Invalid(details=http.dotted(error.messages)))
+
+
+def _http_exception(error: HTTPException) -> Response | HTTPException:
+    """Translate werkzeug's refusals: no such path, another method, a redirect."""
+    if error.code is None or error.code < 400:
+        return error
+    response = _app_error(errors.BY_STATUS.get(error.code, errors.BadRequest)())
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers["Allow"] = value
+    return response
+
+
+def _unexpected(error: InternalServerError) -> Response:
+    """Answer 500 without a word about the cause; log line and Sentry event carry the same id."""
+    cause = error.original_exception or error
+    log.error("unexpected_error", exc_info=cause)
+    sentry.capture(cause, request_id=request.environ["bursar.request_id"])
+    return http.reply(http.refusal(errors.InternalError()))

@@ -1,0 +1,95 @@
+"""Decides who may call a view. Every view needs a signed-in user unless it says otherwise.
+
+`@public` opens a view to everyone, `@requires("users:read")` asks for a permission before anything
+is looked up. A test pins the list of public views and the permission of every other one.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from flask import Flask, g, request
+
+from app.platform.actor import Actor
+from app.platform.errors import Forbidden, Unauthenticated
+
+View = TypeVar("View", bound=Callable[..., Any])
+PUBLIC = "public"
+SIGNED_IN = "signed in"
+
+
+class Authenticate(Protocol):
+    """Turns an access token into the actor it stands for, or raises Unauthenticated."""
+
+    def __call__(
+        self, token: str, *, request_id: str, address: str | None, user_agent: str | None
+    ) -> Actor:
+        """Return who is asking."""
+
+
+RecordDenied = Callable[[Actor, str, str], None]
+
+
+def public(view: View) -> View:
+    """Let everyone call the view, signed in or not."""
+    vars(view)["access"] = PUBLIC
+    return view
+
+
+def requires(permission: str) -> Callable[[View], View]:
+    """Let only actors with the permission call the view; others get 403 before any look-up."""
+
+    def mark(view: View) -> View:
+        vars(view)["access"] = permission
+        return view
+
+    return mark
+
+
+def access(view: Callable[..., Any]) -> str:
+    """Return what a view asks for: PUBLIC, SIGNED_IN or the name of a permission."""
+    asked: str = vars(view).get("access", SIGNED_IN)
+    return asked
+
+
+def current_actor() -> Actor:
+    """Return who is asking in this request; on public views an anonymous actor."""
+    actor: Actor = g.actor
+    return actor
+
+
+def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDenied) -> None:
+    """Check every request of the application before its view runs.
+
+    A denied permission is recorded through `record_denied(actor, permission, route)`.
+    """
+
+    def check() -> None:
+        rule = request.url_rule
+        if rule is None or request.method == "OPTIONS":
+            return  # Nothing to guard: the answer is 404, 405 or the list of methods.
+        environ = request.environ
+        environ["bursar.route"] = rule.rule
+        origin = {
+            "request_id": environ["bursar.request_id"],
+            "address": environ["bursar.address"],
+            "user_agent": environ.get("HTTP_USER_AGENT"),
+        }
+        asked = access(app.view_functions[rule.endpoint])
+        if asked == PUBLIC:
+            g.actor = Actor(kind="anonymous", **origin)
+            return
+        g.actor = actor = authenticate(_bearer_token(), **origin)
+        environ["bursar.user_id"] = actor.user_id
+        if asked != SIGNED_IN and not actor.may(asked):
+            record_denied(actor, asked, rule.rule)
+            raise Forbidden
+
+    app.before_request(check)
+
+
+def _bearer_token() -> str:
+    """Return the token of the `Authorization` header (RFC 6750, section 2.1)."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated
+    return token.strip()

@@ -1,0 +1,135 @@
+"""Answers probes, metrics and the front page: what machines ask without signing in."""
+
+import hmac
+import threading
+from collections.abc import Callable
+from functools import cache
+from time import monotonic
+
+from flask import Flask, Response, request
+from gevent import Timeout, monkey
+
+from app.platform import db, http, metrics, migrations, psycopg2_gevent
+from app.platform.errors import NotFound, Unauthenticated, Unavailable
+from app.platform.guards import public
+from app.platform.settings import Settings
+
+READY_SECONDS = 1.0
+KEPT_SECONDS = 1.0
+_stopping = False
+
+
+def announce_stop() -> None:
+    """Let `/ready` answer 503 from now on: this process is about to stop."""
+    global _stopping
+    _stopping = True
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application."""
+    readiness = Readiness()
+
+    def health() -> Response:
+        return http.respond({"status": "ok", "version": settings.version})
+
+    def ready() -> Response:
+        checks = readiness.checks()
+        fine = all(result == "ok" for result in checks.values())
+        body = {"status": "ready" if fine else "not ready", "checks": checks}
+        response = http.respond(body, status=200 if fine else 503)
+        if not fine:
+            response.headers["Retry-After"] = "1"
+        return response
+
+    def numbers() -> Response:
+        _admit_to_metrics(settings)
+        response = Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+        response.headers["Cache-Control"] = http.NO_STORE
+        return response
+
+    def front() -> Response:
+        accepted = request.accept_mimetypes.best_match(["application/json", "text/html"])
+        if accepted == "text/html":
+            response = Response(status=303, headers={"Location": "/docs"})
+        else:
+            response = http.respond(
+                {"name": "bursar", "version": settings.version, "docs": "/docs"}
+            )
+        response.headers["Vary"] = "Accept"
+        return response
+
+    views: dict[str, Callable[[], Response]] = {
+        "/health": health,
+        "/healthz": health,
+        "/ready": ready,
+        "/metrics": numbers,
+        "/": front,
+    }
+    for path, view in views.items():
+        app.add_url_rule(path, endpoint=path.strip("/") or "front", view_func=public(view))
+
+
+class Readiness:
+    """Checks what the service needs, at most once a second, however often it is asked."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        self._known: dict[str, str] = {}
+        self._until = 0.0
+        self._one_at_a_time = threading.Lock()
+
+    def checks(self) -> dict[str, str]:
+        """Return the name of each check and its result, `ok` when it passed."""
+        if _stopping:
+            return {"service": "stopping"}
+        with self._one_at_a_time:
+            if monotonic() >= self._until:
+                self._known = _check()
+                self._until = monotonic() + KEPT_SECONDS
+            return self._known
+
+
+def _check() -> dict[str, str]:
+    checks = {"database": "unreachable", "migrations": "unknown"}
+    if monkey.is_module_patched("socket"):
+        # Without its wait callback one query stops all requests of this worker.
+        checks["driver"] = "ok" if psycopg2_gevent.is_installed() else "blocking"
+    if not db.pool_is_open():
+        return checks
+    limit = Timeout(READY_SECONDS)
+    try:
+        with limit, db.reading() as connection:
+            found = migrations.current_revision(connection)
+    except Unavailable:
+        return checks
+    except Timeout as late:
+        if late is not limit:
+            raise
+        return checks | {"database": "slow"}
+    # A database that is ahead is fine: it is migrated before the last old process has gone.
+    migrated = found is not None and found >= _head()
+    return checks | {"database": "ok", "migrations": "ok" if migrated else "behind"}
+
+
+@cache
+def _head() -> str:
+    return migrations.head_revision()
+
+
+def _admit_to_metrics(settings: Settings) -> None:
+    """Let only those read the numbers who may.
+
+    They are on an address of their own, or behind a token, or open in development.
+    Raises NotFound or Unauthenticated.
+    """
+    if settings.metrics_bind is not None:
+        port = settings.metrics_bind.rpartition(":")[2]
+        if request.environ.get("SERVER_PORT") != port:
+            raise NotFound
+    elif settings.metrics_token is None and settings.is_production:
+        raise NotFound
+    if settings.metrics_token is not None:
+        sent = request.headers.get("Authorization", "").encode()
+        # Compared in constant time: an answer's duration must not tell how much was right.
+        if not hmac.compare_digest(sent, f"Bearer {settings.metrics_token}".encode()):
+            raise Unauthenticated

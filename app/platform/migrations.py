@@ -1,0 +1,63 @@
+"""Brings the database's tables to the state that this version of the code needs."""
+
+from typing import TYPE_CHECKING, Final
+
+from app.platform.settings import PROJECT_ROOT, Settings
+
+# The launcher asks for the revision at each start: what only a migration needs is imported by it.
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from flask import Flask
+    from sqlalchemy import Connection
+
+DIRECTORY: Final = PROJECT_ROOT / "migrations"
+
+
+def install(app: "Flask", settings: Settings) -> None:
+    """Add the commands `flask db …` to the application, on its database."""
+    # Alembic is imported where it is needed: it costs each worker 6 MB.
+    from flask_migrate import Migrate
+
+    from app.platform.db import Base
+
+    migrate = Migrate(app, db=Base, directory=str(DIRECTORY), render_as_batch=False)
+
+    def hand_over(config: "Config") -> "Config":
+        config.attributes["settings"] = settings
+        return config
+
+    migrate.configure(hand_over)
+
+
+def upgrade(settings: Settings) -> None:
+    """Run all migrations that the database lacks, as the tables' owner.
+
+    Processes that do this at once wait for each other. A migration is applied whole or not at all.
+
+    Raises alembic.util.CommandError or sqlalchemy.exc.DBAPIError.
+    """
+    from alembic import command
+
+    command.upgrade(configuration(settings), "head")
+
+
+def configuration(settings: Settings) -> "Config":
+    """Return what Alembic's commands need in order to work on this database."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(DIRECTORY).replace("%", "%%"))
+    config.attributes["settings"] = settings
+    return config
+
+
+def head_revision() -> str:
+    """Return the revision that this code needs: the last file's name, for they are numbered."""
+    return max(path.stem for path in (DIRECTORY / "versions").glob("[0-9]*.py"))
+
+
+def current_revision(connection: "Connection") -> str | None:
+    """Return the revision of a database, or None when nothing was ever migrated."""
+    if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is None:
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()

@@ -1,0 +1,202 @@
+"""The OpenAPI 3.1 document, generated from the code, and the page to read and try it.
+
+flask-smorest documents paths, bodies and answers. The errors are added here, from the same marks
+that the guards and the parser obey, so that the document can't say anything else than they do.
+"""
+
+import hashlib
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import flask_smorest
+from flask import Flask, Response
+
+from app.platform import errors, guards, http
+from app.platform.errors import AppError
+from app.platform.settings import Settings
+
+BODY_ERRORS: tuple[type[AppError], ...] = (
+    errors.RequestTimeout,
+    errors.LengthRequired,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+)
+KEY_ERRORS: tuple[type[AppError], ...] = (
+    errors.IdempotencyKeyRequired,
+    errors.IdempotencyInProgress,
+    errors.IdempotencyKeyReused,
+)
+DESCRIPTION = """Accounts, credits and orders for one app.
+
+Sign in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer …`.
+Credits are integers, times RFC 3339 in UTC, ids UUIDs. Every answer carries `X-Request-Id`.
+Errors have a stable `code`; send `Accept: application/problem+json` to get RFC 9457 problems.
+"""
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "request_id"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "request_id": {"type": "string"},
+                "details": {"type": "object"},
+            },
+        }
+    },
+}
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+        "details": {"type": "object"},
+    },
+}
+KEY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes the request repeatable: the same key gets the same answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+    "example": "5f0c9a52-transfer-1",
+}
+REQUEST_ID_HEADER = {"description": "Names this request in our log.", "schema": {"type": "string"}}
+
+
+def create_api(app: Flask, settings: Settings) -> flask_smorest.Api:
+    """Return the collector that blueprints are registered with."""
+    app.config |= {
+        "API_TITLE": "Bursar",
+        "API_VERSION": settings.version,
+        "OPENAPI_VERSION": "3.1.0",
+        "API_SPEC_OPTIONS": {
+            "info": {"description": DESCRIPTION, "license": {"name": "Apache-2.0"}},
+            "servers": [{"url": settings.public_url}],
+        },
+    }
+    return flask_smorest.Api(app)
+
+
+def install(app: Flask, api: flask_smorest.Api) -> None:
+    """Serve the document at `/openapi.json`; it is built once, after all routes are there."""
+    app.extensions["bursar_openapi"] = built = document(app, api)
+    body = http.dumps(built)
+    etag = hashlib.sha256(body).hexdigest()[:32]
+
+    @app.get("/openapi.json")
+    @guards.public
+    def openapi() -> Response:
+        response = Response(body, content_type=errors.JSON)
+        response.headers["Cache-Control"] = "public, max-age=600"
+        return http.conditional(response, etag)
+
+
+def document(app: Flask, api: flask_smorest.Api) -> dict[str, Any]:
+    """Return the whole document, as a dict of JSON values."""
+    spec: dict[str, Any] = api.spec.to_dict()
+    components = spec.setdefault("components", {})
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    }
+    components["schemas"] |= {"Error": ERROR, "Problem": PROBLEM}
+    components.pop("responses", None)
+    for rule, method, view in operations(app):
+        path = path_of(rule)
+        if path in spec["paths"] and method in spec["paths"][path]:
+            _complete(spec["paths"][path][method], rule=rule, view=view)
+    return spec
+
+
+def operations(app: Flask) -> list[tuple[str, str, Callable[..., Any]]]:
+    """Return every (rule, lower-case method, view) of the URL map, HEAD and OPTIONS left out."""
+    return [
+        (rule.rule, method.lower(), app.view_functions[rule.endpoint])
+        for rule in app.url_map.iter_rules()
+        for method in sorted(rule.methods or ())
+        if method not in ("HEAD", "OPTIONS")
+    ]
+
+
+def failures(rule: str, view: Callable[..., Any]) -> list[type[AppError]]:
+    """Return the errors that a view can answer, but for mistakes of ours (500)."""
+    locations = {parameter["in"] for parameter in http.parameters_of(view)}
+    access = guards.access(view)
+    kinds: list[type[AppError]] = [errors.BadRequest, errors.Unavailable, errors.DeadlineExceeded]
+    if rule.startswith("/api/"):
+        kinds.append(errors.Invalid)
+    if access != guards.PUBLIC:
+        kinds.append(errors.Unauthenticated)
+    if access not in (guards.PUBLIC, guards.SIGNED_IN):
+        kinds.append(errors.Forbidden)
+    if "<" in rule:
+        kinds.append(errors.NotFound)
+    if "json" in locations:
+        kinds.extend(BODY_ERRORS)
+    if vars(view).get("keyed"):
+        kinds.extend(KEY_ERRORS)
+    kinds.extend(vars(view).get("fails", ()))
+    return kinds
+
+
+def _complete(operation: dict[str, Any], *, rule: str, view: Callable[..., Any]) -> None:
+    """Add what the marks of a view say: errors, key, sign-in."""
+    access = guards.access(view)
+    operation["security"] = [] if access == guards.PUBLIC else [{"bearer": []}]
+    if access not in (guards.PUBLIC, guards.SIGNED_IN):
+        operation["description"] = (
+            f"{operation.get('description', '')}\n\nNeeds the permission `{access}`.".strip()
+        )
+    if vars(view).get("keyed"):
+        operation.setdefault("parameters", []).append(KEY_PARAMETER | {"required": True})
+    answers = {
+        status: answer
+        for status, answer in operation["responses"].items()
+        if status.isdigit() and int(status) < 400
+    }
+    by_status: dict[int, dict[str, type[AppError]]] = {}
+    for kind in failures(rule, view):
+        by_status.setdefault(kind.status, {})[kind.code] = kind
+    for status, kinds in sorted(by_status.items()):
+        answers[str(status)] = _failure(status, kinds)
+    for answer in answers.values():
+        answer.setdefault("headers", {})["X-Request-Id"] = REQUEST_ID_HEADER
+    operation["responses"] = answers
+
+
+def _failure(status: int, kinds: dict[str, type[AppError]]) -> dict[str, Any]:
+    examples = {
+        code: {
+            "value": {"error": {"code": code, "message": kind.message, "request_id": "3f1c9d20"}}
+        }
+        for code, kind in kinds.items()
+    }
+    names = ", ".join(f"`{code}`" for code in kinds)
+    answer: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: {names}",
+        "content": {
+            errors.JSON: {"schema": {"$ref": "#/components/schemas/Error"}, "examples": examples},
+            errors.PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}},
+        },
+    }
+    headers = {name for kind in kinds.values() for name in kind.headers}
+    if headers:
+        answer["headers"] = {name: {"schema": {"type": "string"}} for name in sorted(headers)}
+    return answer
+
+
+def path_of(rule: str) -> str:
+    """Return a Flask rule as an OpenAPI path: `/users/<uuid:id>` is `/users/{id}`."""
+    parts = [
+        "{" + part[1:-1].rpartition(":")[2] + "}" if part.startswith("<") else part
+        for part in rule.split("/")
+    ]
+    return "/".join(parts)

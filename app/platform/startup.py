@@ -1,0 +1,102 @@
+"""What happens around the fork: checks before the master binds, then what each worker opens.
+
+Sockets, threads, timers and greenlets of the master don't survive the fork, or worse, are shared by
+it: two workers on one connection get each other's answers. So everything of the kind starts here.
+"""
+
+import gc
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from psycopg2.extensions import connection as DatabaseConnection
+
+from app.platform import db, deadlines, logging, metrics, psycopg2_gevent, sentry
+from app.platform.settings import Settings, SettingsError, load_settings
+
+CLOSE_POOL_SECONDS = 3.0
+FLUSH_SECONDS = 2.0
+log = logging.get_logger(__name__)
+
+
+@cache
+def master_settings() -> Settings:
+    """Return the settings of this process, read once: SIGHUP replaces workers, not settings.
+
+    Raises SettingsError.
+    """
+    return load_settings()
+
+
+@cache
+def connections_per_worker(settings: Settings) -> int | None:
+    """Return the size of each worker's pool, or None while the database can't be asked.
+
+    Raises SettingsError in staging and production when all workers together want more connections
+    than the server has.
+    """
+    limit = db.server_limit(settings)
+    if limit is None:
+        return None
+    size = settings.database_max_connections or db.pool_size(settings, limit)
+    wanted = size * settings.server_workers
+    if settings.is_production and wanted > limit:
+        raise SettingsError(
+            [
+                f"APP_SERVER_WORKERS times APP_DATABASE_MAX_CONNECTIONS is {wanted}, "
+                f"but the database allows {limit} connections."
+            ],
+            production=True,
+        )
+    return size
+
+
+def before_fork(worker: Any, running: list[Any]) -> None:
+    """Give the worker the lowest free slot, and make memory fit to be shared.
+
+    Raises RuntimeError when a database connection is open.
+    """
+    worker.slot = metrics.free_slot({other.slot for other in running})
+    if gc.get_freeze_count():
+        return
+    gc.collect()
+    if any(isinstance(each, DatabaseConnection) and not each.closed for each in gc.get_objects()):
+        raise RuntimeError("a database connection is open before the fork")
+    # Frozen objects are never visited by the collector, so their pages stay shared.
+    gc.freeze()
+
+
+def start_worker(worker: Any, settings: Settings) -> None:
+    """Open what this worker needs, then let the application start its own (`bursar_worker_start`).
+
+    A database that is down hinders nothing: `/ready` tells, and connections are made once it is up.
+    """
+    metrics.use_slot(worker.slot)
+    # Collecting costs more than it finds: a request leaves few cycles.
+    gc.set_threshold(20_000, 20, 50)
+    logging.report_uncaught()
+    deadlines.start_sweep()
+    psycopg2_gevent.install()
+    db.open_pool(settings, size=connections_per_worker(settings))
+    sentry.start(settings)
+    for start in _hooks(worker, "bursar_worker_start"):
+        start()
+
+
+def stop_worker(worker: Any) -> None:
+    """Close what the worker holds, each within its own limit, whatever fails."""
+    steps: list[Callable[[], None]] = [
+        *_hooks(worker, "bursar_worker_stop"),
+        lambda: db.close_pool(CLOSE_POOL_SECONDS),
+        lambda: sentry.stop(FLUSH_SECONDS),
+    ]
+    for step in steps:
+        try:
+            step()
+        except Exception:
+            log.exception("stop_failed")
+
+
+def _hooks(worker: Any, name: str) -> list[Callable[[], None]]:
+    extensions = getattr(getattr(worker, "wsgi", None), "extensions", {})
+    return list(extensions.get(name, ()))

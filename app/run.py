@@ -1,0 +1,249 @@
+"""Runs the whole service on one machine, as `make run` does: database, migrations, web server.
+
+The database that it starts ends with it. One that a killed run left over is taken over and ends
+with it too: the lock on the data folder says that nobody else can be using it as a service.
+"""
+
+import argparse
+import http.client
+import ipaddress
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from app.platform import migrations
+from app.platform.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app.platform.preflight import (
+    StartError,
+    check_database,
+    check_port,
+    one_line,
+    recorded_revision,
+)
+from app.platform.processes import end_with_parent, follow_parent
+from app.platform.run_lock import AlreadyRunning, RunLock
+from app.platform.settings import (
+    EXIT_CODE,
+    PROJECT_ROOT,
+    Settings,
+    SettingsError,
+    load_settings,
+)
+from app.platform.stop_signals import Interrupted, StopSignals
+
+# A cold disk and one slow core need some seconds until every worker is up.
+READY_SECONDS = 60.0
+READY_POLL_SECONDS = 0.05
+WATCH_SECONDS = 1.0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the service until it is told to stop, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m app.run", description=__doc__)
+    parser.add_argument(
+        "--end-with-parent",
+        action="store_true",
+        help="stop also when the program that started this one ends",
+    )
+    if parser.parse_args(arguments).end_with_parent:
+        follow_parent(signal.SIGTERM)
+    try:
+        return _run(StopSignals())
+    except SettingsError as error:
+        _complain(str(error))
+        return EXIT_CODE
+    except (StartError, AlreadyRunning, EmbeddedPostgresError) as error:
+        _complain(str(error))
+    except OSError as error:
+        _complain(f"{error.filename or 'The system refused'}: {error.strerror}.")
+    except Interrupted as interruption:
+        say("Stopped before the service was up")
+        return 128 + interruption.number
+    return 1
+
+
+def say(sentence: str) -> None:
+    """Tell the person at the terminal what happens."""
+    print(sentence, flush=True)
+
+
+def _complain(sentence: str) -> None:
+    """Tell the person what went wrong, after everything that was said before."""
+    sys.stdout.flush()
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _run(signals: StopSignals) -> int:
+    """Start everything in order, serve, and stop in the opposite order."""
+    settings = load_settings()
+    say(f"Bursar {settings.version}, {settings.env}, with data in {settings.data_dir}")
+    lock = RunLock.take(settings.data_dir, address=f"http://{_address(settings)}", say=say)
+    try:
+        check_port(settings)
+        with _database(settings) as database:
+            _migrate(settings)
+            return _serve(settings, database=database, lock=lock, signals=signals)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[EmbeddedPostgres | None]:
+    """Start the embedded database, or nothing when the settings name another one."""
+    if not settings.database_embedded:
+        yield None
+        return
+    say("Starting PostgreSQL")
+    database = EmbeddedPostgres.start(settings.data_dir, say=say)
+    try:
+        yield database
+    finally:
+        database.stop()
+
+
+def _migrate(settings: Settings) -> None:
+    """Check that the database can be used, and bring its tables up to date.
+
+    Raises StartError.
+    """
+    separate = settings.database_migration_url != settings.database_url
+    if separate:
+        check_database(settings.database_url, variable="APP_DATABASE_URL")
+    recorded = recorded_revision(
+        settings.database_migration_url,
+        variable="APP_DATABASE_MIGRATION_URL" if separate else "APP_DATABASE_URL",
+    )
+    if recorded == migrations.head_revision():
+        return
+    if recorded and not (migrations.DIRECTORY / "versions" / f"{recorded}.py").exists():
+        raise StartError(
+            f"The database is at revision {recorded}, which this version doesn't know: a newer "
+            f"version has migrated it. Update the code."
+        )
+    say("Updating the database's tables")
+    # Only a start that migrates pays for these imports.
+    from alembic.util import CommandError
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        migrations.upgrade(settings)
+    except CommandError as error:
+        raise StartError(f"The database's tables can't be updated: {error}") from None
+    except DBAPIError as error:
+        raise StartError(
+            f"The database's tables can't be updated: {one_line(error.orig)}"
+        ) from None
+
+
+def _serve(
+    settings: Settings, *, database: EmbeddedPostgres | None, lock: RunLock, signals: StopSignals
+) -> int:
+    """Run gunicorn until it ends, and return the exit code: 0 only when it was asked to end."""
+    say("Starting the web server")
+    signals.defer()
+    gunicorn = _start_gunicorn(lock)
+    begun = time.monotonic()
+    ready = failed = asked = False
+    while gunicorn.poll() is None:
+        stop = signals.wait(WATCH_SECONDS if ready else READY_POLL_SECONDS)
+        if stop:
+            # Whoever asks twice doesn't want to wait for the last requests.
+            gunicorn.send_signal(signal.SIGQUIT if asked else signal.SIGTERM)
+            lock.announce_end()
+            say("Stopping at once" if asked else "Stopping: finishing the requests that run")
+            asked = True
+        elif asked or failed:
+            continue
+        elif database is not None and not database.is_running():
+            _complain(f"PostgreSQL has ended. The end of its log:\n{database.last_log_lines()}")
+            failed = True
+        elif not ready:
+            answer = _ask_ready(_address(settings))
+            ready = answer == "200"
+            if ready:
+                _welcome(settings, database)
+            elif time.monotonic() - begun > READY_SECONDS:
+                _complain(f"The service isn't ready after {READY_SECONDS:.0f} s: {answer}")
+                failed = True
+        if failed:
+            gunicorn.send_signal(signal.SIGQUIT)
+    return _exit_code(gunicorn, asked=asked, failed=failed)
+
+
+def _start_gunicorn(lock: RunLock) -> subprocess.Popen[bytes]:
+    """Start the web server, which stops by itself when this process is killed."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gunicorn"],
+        cwd=PROJECT_ROOT,
+        # Its processes hold the data folder too: the next start waits until the last has ended.
+        pass_fds=(lock.descriptor,),
+        # Ctrl-C reaches this process alone, which then asks for a stop without lost requests.
+        start_new_session=True,
+        preexec_fn=end_with_parent(signal.SIGTERM),
+    )
+
+
+def _exit_code(gunicorn: subprocess.Popen[bytes], *, asked: bool, failed: bool) -> int:
+    """Say how the web server ended, and return the exit code that follows from it."""
+    code = gunicorn.returncode
+    if code < 0:
+        # Workers of a killed master would use the port for another second.
+        with suppress(ProcessLookupError):
+            os.killpg(gunicorn.pid, signal.SIGKILL)
+    if asked and code in (0, -signal.SIGTERM):
+        say("Stopped")
+        return 0
+    if not asked and not failed:
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        _complain(f"The web server has ended by itself, {how}.")
+    return code if code > 0 else 1
+
+
+def _ask_ready(address: str) -> str:
+    """Return the status of /ready, with the body unless it is 200; or why nothing answers."""
+    try:
+        with closing(http.client.HTTPConnection(address, timeout=5)) as asking:
+            asking.request("GET", "/ready")
+            response = asking.getresponse()
+            body = response.read(500).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return f"nothing answers at {address} ({error})"
+    return "200" if response.status == 200 else f"/ready answers {response.status} {body}"
+
+
+def _address(settings: Settings) -> str:
+    """Return where to reach the service; one that listens everywhere is on loopback too."""
+    try:
+        everywhere = ipaddress.ip_address(settings.server_host).is_unspecified
+    except ValueError:
+        everywhere = False
+    return f"localhost:{settings.server_port}" if everywhere else settings.server_bind
+
+
+def _welcome(settings: Settings, database: EmbeddedPostgres | None) -> None:
+    """Say where everything is, and what to try next."""
+    where = "set by APP_DATABASE_URL" if database is None else str(database.place.home)
+    flask = Path(sys.prefix, "bin", "flask")
+    if flask.is_relative_to(Path.cwd()):
+        flask = flask.relative_to(Path.cwd())
+    say(
+        f"""
+Bursar is ready: http://{_address(settings)}
+
+  Reference  http://{_address(settings)}/docs
+  Database   {where}
+  Data       {settings.data_dir}
+  Next       make yourself an administrator, in another terminal:
+             {flask} users create-admin --email you@example.com --name You
+  Stop       Ctrl-C
+"""
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

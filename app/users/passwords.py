@@ -1,0 +1,128 @@
+"""Hashes and checks passwords, off the event loop, and refuses those that anyone would guess.
+
+argon2id with the parameters of the settings (OWASP ASVS 5.0, 6.2 and 11.4). No function here may be
+called inside a transaction: a hash takes tens of milliseconds.
+"""
+
+import re
+import secrets
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+from gevent import monkey
+from gevent.threadpool import ThreadPool
+from passlib.context import CryptContext
+
+from app.platform.errors import Overloaded
+from app.platform.settings import Settings
+from app.users.errors import WeakPassword
+from app.users.values import PASSWORD_MIN
+
+T = TypeVar("T")
+
+# At about 30 ms a hash the last in the queue waits two seconds, which a person still does; beyond
+# that, people press the button again, and the queue only grows.
+LONGEST_QUEUE = 64
+
+_context: CryptContext
+_dummy_hash: str
+_thread: ThreadPool | None = None
+_queued = 0
+
+
+def configure(settings: Settings) -> None:
+    """Hash with the settings' parameters from now on.
+
+    Also makes the hash that passwords of unknown addresses are checked against. It must have the
+    live parameters: a literal one would answer sooner or later than a real one, and so tell who
+    has an account.
+    """
+    global _context, _dummy_hash
+    _context = CryptContext(
+        schemes=["argon2"],
+        argon2__type="ID",
+        argon2__memory_cost=settings.auth_argon2_memory_kib,
+        argon2__time_cost=settings.auth_argon2_time_cost,
+        argon2__parallelism=settings.auth_argon2_parallelism,
+    )
+    _dummy_hash = _context.hash(secrets.token_urlsafe(32))
+
+
+def normalised(password: str) -> str:
+    """Return the password in NFKC, so that every keyboard gives the same bytes (RFC 8265)."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def hash_password(password: str) -> str:
+    """Return the argon2id hash of a normalised password.
+
+    Raises Overloaded.
+    """
+    return _off_the_loop(lambda: str(_context.hash(password)))
+
+
+def hash_new_password(password: str, *, email: str, name: str) -> str:
+    """Return the hash of a normalised password that its owner may choose.
+
+    Raises WeakPassword or Overloaded.
+    """
+
+    def check_and_hash() -> str:
+        # Reading the lists takes longer than a hash, so it happens on the thread too.
+        if is_guessable(password, email=email, name=name):
+            raise WeakPassword
+        return str(_context.hash(password))
+
+    return _off_the_loop(check_and_hash)
+
+
+def verify(password: str, password_hash: str | None) -> bool:
+    """Tell whether a normalised password belongs to the hash.
+
+    Without a hash, because nobody has that address, the same work is done for nothing.
+
+    Raises Overloaded.
+    """
+    matches = _off_the_loop(lambda: bool(_context.verify(password, password_hash or _dummy_hash)))
+    return matches and password_hash is not None
+
+
+def is_outdated(password_hash: str) -> bool:
+    """Tell whether the hash was made with other parameters than those of the settings."""
+    return bool(_context.needs_update(password_hash))
+
+
+def is_guessable(password: str, *, email: str, name: str) -> bool:
+    """Tell whether a password is in a list of common ones, or is its owner's address or name."""
+    folded = password.casefold()
+    own = {email, email.partition("@")[0], name, re.sub(r"\W", "", name)}
+    return folded in _common_passwords() or folded in {normalised(text).casefold() for text in own}
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    # Twelve megabytes that a worker whose users only sign in never needs.
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+    return frozenset(
+        word for words in FREQUENCY_LISTS.values() for word in words if len(word) >= PASSWORD_MIN
+    )
+
+
+def _off_the_loop(work: Callable[[], T]) -> T:
+    """Run `work` on this worker's hashing thread, or at once where there is no event loop."""
+    global _thread, _queued
+    if not monkey.is_module_patched("threading"):
+        return work()
+    if _queued >= LONGEST_QUEUE:
+        raise Overloaded
+    if _thread is None:
+        # On first use and so after the fork, which a thread of the parent doesn't survive.
+        _thread = ThreadPool(1)
+    _queued += 1
+    try:
+        return _thread.apply(work)
+    finally:
+        _queued -= 1

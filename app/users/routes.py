@@ -1,0 +1,77 @@
+"""HTTP of users."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+
+from app.platform import http, pagination
+from app.platform.errors import Overloaded
+from app.platform.fields import compiled
+from app.platform.guards import current_actor, public, requires
+from app.platform.http import fails
+from app.users import service
+from app.users.errors import EmailTaken, WeakPassword
+from app.users.models import UserRow
+from app.users.schemas import UserIn, UserListOut, UserListQuery, UserOut
+
+blp = http.Blueprint("users", __name__, url_prefix="/users", description="People who sign in.")
+
+_wire = compiled(UserOut())
+
+
+def _position(user: UserRow) -> tuple[Any, ...]:
+    return user.created_at, user.id
+
+
+@blp.route("", methods=["POST"])
+@public
+@blp.arguments(UserIn())
+@blp.response(201, UserOut())
+@fails(EmailTaken, WeakPassword, Overloaded)
+def register(body: dict[str, Any]) -> Response:
+    """Sign up."""
+    user = service.register(**body, actor=current_actor())
+    return http.respond(
+        _wire.one(user), status=201, location=f"/api/v1/users/{user.id}", etag=user.version
+    )
+
+
+@blp.route("")
+@requires("users:read")
+@blp.arguments(UserListQuery(), location="query")
+@blp.response(200, UserListOut())
+def list_users(query: dict[str, Any]) -> Response:
+    """List users."""
+    page = pagination.page(query, route="users.list", actor=current_actor())
+    rows = service.list_users(
+        name=query.get("name"),
+        email=query.get("email"),
+        role=query.get("role"),
+        status=query.get("status"),
+        ids=query.get("ids"),
+        created_after=query.get("created_after"),
+        after=page.after,
+        limit=page.limit,
+        offset=page.offset,
+    )
+    return http.respond(pagination.listing(page, rows, wire=_wire.one, key=_position))
+
+
+@blp.route("/me")
+@blp.response(200, UserOut())
+@blp.alt_response(304, description="The client has this version already.")
+def get_me() -> Response:
+    """Get the signed-in user."""
+    actor = current_actor()
+    user = service.get_user(actor.user_id, actor=actor)
+    return http.respond(_wire.one(user), etag=user.version)
+
+
+@blp.route("/<uuid:user_id>")
+@blp.response(200, UserOut())
+@blp.alt_response(304, description="The client has this version already.")
+def get_user(user_id: UUID) -> Response:
+    """Get a user."""
+    user = service.get_user(user_id, actor=current_actor())
+    return http.respond(_wire.one(user), etag=user.version)

@@ -1,0 +1,227 @@
+"""Use cases of users: register, create an administrator, look at one or many."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Text, bindparam, func, insert, select, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from app.audit import service as audit
+from app.audit.actions import Action
+from app.platform import clock, ids
+from app.platform.actor import Actor
+from app.platform.db import constraint_errors, reading, transaction
+from app.platform.errors import Invalid, NotFound
+from app.users import passwords
+from app.users.errors import EmailTaken
+from app.users.models import UserRow, users
+from app.users.values import (
+    NAME_MAX,
+    NAME_MIN,
+    PASSWORD_MAX,
+    PASSWORD_MIN,
+    USER_ROLE,
+    Status,
+    email_key,
+    name_grams,
+    searched_grams,
+)
+
+# What the API shows of a user, and the version for its ETag.
+_SHOWN = (
+    users.c.id,
+    users.c.email,
+    users.c.email_verified,
+    users.c.name,
+    func.array_prepend(USER_ROLE, users.c.roles, type_=ARRAY(Text)).label("roles"),
+    users.c.status,
+    users.c.created_at,
+    users.c.updated_at,
+    users.c.version,
+)
+_INSERT = insert(users).returning(*_SHOWN)
+_ONE = select(*_SHOWN).where(users.c.id == bindparam("user_id"))
+_LIST = (
+    select(*_SHOWN)
+    .order_by(users.c.created_at.desc(), users.c.id.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+)
+_position = tuple_(users.c.created_at, users.c.id)
+_CREDENTIALS = select(
+    users.c.id, users.c.password_hash, users.c.status, users.c.suspended_until, users.c.roles
+).where(users.c.email_key == bindparam("email_key"))
+
+
+def register(*, email: str, name: str, password: str, actor: Actor) -> UserRow:
+    """Create a user who signed up, and return it.
+
+    Raises WeakPassword, EmailTaken, Overloaded or Unavailable.
+    """
+    password_hash = passwords.hash_new_password(password, email=email, name=name)
+    with transaction() as session:
+        return create_user(
+            session, email=email, name=name, password_hash=password_hash, roles=(), actor=actor
+        )
+
+
+def create_admin(*, email: str, name: str, password: str, actor: Actor) -> UserRow:
+    """Create a user with the role `admin` from unchecked values, and return it.
+
+    Raises Invalid, WeakPassword, EmailTaken or Unavailable.
+    """
+    chosen = passwords.normalised(password)
+    problems: dict[str, list[str]] = {}
+    try:
+        email_key(email)
+    except ValueError as error:
+        problems["email"] = [str(error)]
+    if not NAME_MIN <= len(name) <= NAME_MAX or not name.isprintable():
+        problems["name"] = [f"Must be {NAME_MIN} to {NAME_MAX} printable characters."]
+    if not PASSWORD_MIN <= len(chosen) <= PASSWORD_MAX:
+        problems["password"] = [f"Must be {PASSWORD_MIN} to {PASSWORD_MAX} characters."]
+    if problems:
+        raise Invalid(details=problems)
+    password_hash = passwords.hash_new_password(chosen, email=email, name=name)
+    with transaction() as session:
+        return create_user(
+            session,
+            email=email,
+            name=name,
+            password_hash=password_hash,
+            roles=("admin",),
+            actor=actor,
+        )
+
+
+def create_user(
+    session: Session,
+    *,
+    email: str,
+    name: str,
+    password_hash: str,
+    roles: Iterable[str],
+    actor: Actor,
+) -> UserRow:
+    """Insert a user and its audit event, in the caller's transaction, and return the user.
+
+    `roles` are those beyond `user`. Somebody who isn't signed in acts as the new user.
+
+    Raises EmailTaken, after which the transaction is over.
+    """
+    user_id, now, stored_roles = ids.new(), clock.now(), sorted(roles)
+    values = {
+        "id": user_id,
+        "email": email,
+        "email_key": email_key(email),
+        "email_verified": False,
+        "name": name,
+        "name_grams": name_grams(name),
+        "password_hash": password_hash,
+        "roles": stored_roles,
+        "status": Status.ACTIVE,
+        "version": 1,
+        "created_at": now,
+        "updated_at": now,
+    }
+    with constraint_errors({"uq_users_email_key": EmailTaken}):
+        user = session.execute(_INSERT, values).one()
+    if actor.kind == "anonymous":
+        actor = replace(actor, kind="user", user_id=user_id)
+    audit.record(
+        session,
+        Action.ADMIN_CREATED if "admin" in stored_roles else Action.USER_CREATED,
+        actor=actor,
+        subject_type="user",
+        subject_id=user_id,
+        details={"roles": stored_roles},
+        personal={"email": email, "name": name},
+    )
+    return user
+
+
+def get_user(user_id: UUID | None, *, actor: Actor) -> UserRow:
+    """Return a user, to that user and to those with `users:read`.
+
+    Raises NotFound or Unavailable.
+    """
+    if user_id != actor.user_id and not actor.may("users:read"):
+        raise NotFound
+    with reading() as connection:
+        user = connection.execute(_ONE, {"user_id": user_id}).one_or_none()
+    if user is None:
+        raise NotFound
+    return user
+
+
+def list_users(
+    *,
+    name: str | None = None,
+    email: str | None = None,
+    role: str | None = None,
+    status: str | None = None,
+    ids: Sequence[UUID] | None = None,
+    created_after: datetime | None = None,
+    after: tuple[Any, ...] | None,
+    limit: int,
+    offset: int,
+) -> Sequence[UserRow]:
+    """Return the users that match every filter given, newest first; the time is exclusive.
+
+    `name` matches a part of the name in any case.
+
+    Raises Unavailable.
+    """
+    statement = _LIST
+    if name is not None:
+        # The grams find candidates by their index; ILIKE, which has none, decides among them.
+        literal = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        statement = statement.where(
+            users.c.name_grams.contains(searched_grams(name)),
+            users.c.name.ilike(f"%{literal}%", escape="\\"),
+        )
+    if email is not None:
+        statement = statement.where(users.c.email_key == email_key(email))
+    if role is not None and role != USER_ROLE:
+        statement = statement.where(users.c.roles.contains([role]))
+    if status is not None:
+        statement = statement.where(users.c.status == status)
+    if ids is not None:
+        statement = statement.where(users.c.id.in_(ids))
+    if created_after is not None:
+        statement = statement.where(users.c.created_at > created_after)
+    if after is not None:
+        statement = statement.where(_position < after)
+    with reading() as connection:
+        return connection.execute(statement, {"limit": limit, "offset": offset}).all()
+
+
+def find_credentials(email: str) -> UserRow | None:
+    """Return id, password hash, status and roles of the user with this address, or None.
+
+    Raises Unavailable.
+    """
+    with reading() as connection:
+        return connection.execute(_CREDENTIALS, {"email_key": email_key(email)}).one_or_none()
+
+
+def hold_credentials(
+    session: Session, *, user_id: UUID, password_hash: str, new_hash: str | None
+) -> bool:
+    """Lock the user's row if its hash is still this one, and put a new hash in its place if given.
+
+    A change of password waits for the caller's transaction, or is seen here: no login session can
+    begin with the old password after it.
+    """
+    same = (users.c.id == user_id, users.c.password_hash == password_hash)
+    if new_hash is None:
+        locked = session.execute(select(users.c.id).where(*same).with_for_update(read=True))
+        return locked.first() is not None
+    changed = session.execute(
+        update(users).where(*same).values(password_hash=new_hash).returning(users.c.id)
+    )
+    return changed.first() is not None

@@ -1,0 +1,96 @@
+"""What users are made of: roles and permissions, states, limits, and how addresses compare."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import cache
+
+from email_validator import validate_email
+
+NAME_MIN, NAME_MAX = 1, 100
+EMAIL_MIN, EMAIL_MAX = 3, 254
+# Folding can lengthen a local part; the key column is indexed and has a bound of its own.
+EMAIL_KEY_MAX = 320
+PASSWORD_MIN, PASSWORD_MAX = 8, 128
+IDS_MAX = 100
+GRAM = 3
+
+PERMISSIONS = frozenset(
+    {
+        "users:read", "users:write", "users:roles", "users:suspend",
+        "credits:read", "credits:grant", "credits:charge", "credits:reverse",
+        "catalogue:write", "orders:read", "orders:write", "orders:refund",
+        "audit:read",
+    }
+)  # fmt: skip
+
+USER_ROLE = "user"
+ROLES: Mapping[str, frozenset[str]] = {
+    USER_ROLE: frozenset(),
+    "support": frozenset(
+        {"users:read", "orders:read", "credits:read", "audit:read", "users:suspend"}
+    ),
+    "finance": frozenset(
+        {
+            "users:read", "credits:read", "credits:grant", "credits:reverse", "credits:charge",
+            "orders:read", "orders:refund", "audit:read",
+        }
+    ),
+    "service": frozenset({"users:read", "credits:read", "credits:charge"}),
+    "admin": PERMISSIONS,
+}  # fmt: skip
+
+
+class Status(StrEnum):
+    """Where a user is in life: only `active` signs in, and `suspended` once its time is over."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETING = "deleting"
+    ERASED = "erased"
+
+
+@cache
+def permissions_of(roles: frozenset[str]) -> frozenset[str]:
+    """Return what the roles permit together."""
+    return frozenset[str]().union(*(ROLES[role] for role in roles))
+
+
+def all_roles(stored: Iterable[str]) -> frozenset[str]:
+    """Return the stored roles and the one that everybody has."""
+    return frozenset(stored) | {USER_ROLE}
+
+
+def email_key(email: str) -> str:
+    """Return what the address is compared by: NFKC, case-folded, its domain by IDNA.
+
+    Nothing is looked up in the DNS. Domains that are reserved for tests (RFC 6761) are taken.
+
+    Raises ValueError when it isn't an address.
+    """
+    parts = validate_email(email, check_deliverability=False, test_environment=True)
+    folded = unicodedata.normalize("NFKC", parts.local_part).casefold()
+    # Folding can leave characters that NFKC would write differently: "ϓ" is one.
+    key = f"{unicodedata.normalize('NFKC', folded)}@{parts.ascii_domain}"
+    if len(key) > EMAIL_KEY_MAX:
+        raise ValueError("The address is too long once it is folded.")
+    return key
+
+
+def name_grams(name: str) -> list[str]:
+    """Return all substrings of 1 to 3 characters of the folded name: what a search can look up."""
+    folded = name.casefold()
+    return sorted(
+        {
+            folded[start : start + length]
+            for length in range(1, GRAM + 1)
+            for start in range(len(folded) - length + 1)
+        }
+    )
+
+
+def searched_grams(part: str) -> list[str]:
+    """Return the grams that every name has which contains the part: its longest ones suffice."""
+    folded = part.casefold()
+    length = min(GRAM, len(folded))
+    return sorted({folded[start : start + length] for start in range(len(folded) - length + 1)})

@@ -1,0 +1,87 @@
+"""Runs migrations: one process at a time, one transaction for each migration."""
+
+import time
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection, make_url, text
+
+from app.platform.db import Base, one_connection
+from app.platform.settings import Settings
+
+# Any number, as long as nothing else in the database locks it.
+LOCK = 4_061_938_275_510
+LOCK_WAIT_SECONDS = 600
+LOCK_POLL_SECONDS = 0.2
+
+
+def include_object(
+    _item: object, name: str | None, kind: str, _reflected: bool, _compare_to: object
+) -> bool:
+    """Leave the job queue's own tables alone: Alembic would propose to drop them."""
+    return not (kind == "table" and (name or "").startswith("procrastinate_"))
+
+
+OPTIONS = {
+    "target_metadata": Base.metadata,
+    "include_object": include_object,
+    "transaction_per_migration": True,
+    "compare_type": True,
+    "compare_server_default": True,
+}
+
+
+def application_role(settings: Settings) -> str | None:
+    """Return the role the service connects as, or None when it is the owner itself."""
+    owner = make_url(settings.database_migration_url).username
+    role = make_url(settings.database_url).username
+    if role == owner:
+        return None
+    if role is None:
+        raise CommandError(
+            "APP_DATABASE_URL must name its user, because APP_DATABASE_MIGRATION_URL names another."
+        )
+    return role
+
+
+def take_lock(connection: Connection) -> None:
+    """Wait until no other process migrates; the lock goes with the connection.
+
+    Asking again and again, because a process that waits inside a statement holds a snapshot, and
+    a CREATE INDEX CONCURRENTLY of the one that works would wait for it: a deadlock.
+
+    Raises CommandError after ten minutes.
+    """
+    end = time.monotonic() + LOCK_WAIT_SECONDS
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):
+        if time.monotonic() > end:
+            raise CommandError("Another process has been migrating this database for ten minutes.")
+        time.sleep(LOCK_POLL_SECONDS)
+
+
+def run(settings: Settings) -> None:
+    """Run the migrations that were asked for, as the tables' owner."""
+    with one_connection(settings, migration=True) as connection:
+        take_lock(connection)
+        # The lock was taken in autocommit and outlives the transactions of the migrations.
+        connection.rollback()
+        context.configure(
+            connection=connection.execution_options(isolation_level="READ COMMITTED"), **OPTIONS
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+def print_sql(settings: Settings) -> None:
+    """Print the SQL of the migrations that were asked for (`--sql`), without a connection."""
+    context.configure(url=settings.database_migration_url, literal_binds=True, **OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+SETTINGS: Settings = context.config.attributes["settings"]
+context.config.attributes["application_role"] = application_role(SETTINGS)
+if context.is_offline_mode():
+    print_sql(SETTINGS)
+else:
+    run(SETTINGS)

@@ -1,0 +1,247 @@
+"""A keyed operation happens exactly once, whatever its repeats and twins do."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.platform import clock, ids
+from app.platform.actor import Actor
+from app.platform.db import Base, transaction
+from app.platform.errors import (
+    AppError,
+    Conflict,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    Invalid,
+    NotFound,
+    PaymentRequired,
+    Unavailable,
+)
+from app.platform.idempotency import LIFETIME, Answer, Keyed, once
+
+pytestmark = pytest.mark.usefixtures("app")
+
+
+def keyed(key: str | None = "k", fingerprint: bytes = b"f" * 32) -> Keyed:
+    """Return a request whose refusals are the error's code."""
+    return Keyed(
+        key=key,
+        fingerprint=fingerprint,
+        refuse=lambda error: Answer(status=error.status, body=error.code.encode()),
+    )
+
+
+class Counter:
+    """Counts how often the work was done, in the database: a row of audit-free key table rows."""
+
+    def __init__(self) -> None:
+        """Start at nothing, for a user of its own."""
+        self.actor = Actor(kind="user", user_id=ids.new())
+        self.runs = 0
+        self.lock = threading.Lock()
+
+    def work(self, session: Session) -> int:
+        """Count one run; the number is what the answer says."""
+        session.execute(text("SELECT 1"))
+        with self.lock:
+            self.runs += 1
+            return self.runs
+
+    def run(self, request: Keyed, work: Callable[[Session], Any] | None = None) -> Answer:
+        """Do it once."""
+        return once(
+            actor=self.actor,
+            request=request,
+            work=work or self.work,
+            respond=lambda n: Answer(status=201, body=str(n).encode(), location="/x", etag='"1"'),
+        )
+
+
+def test_a_repeat_gets_the_first_answer_byte_for_byte() -> None:
+    """Status, body, Location and ETag come back, and the work isn't done again."""
+    counter = Counter()
+    first = counter.run(keyed())
+    second = counter.run(keyed())
+    assert (first.status, first.body, first.replayed) == (201, b"1", False)
+    assert (second.status, second.body, second.location, second.etag) == (201, b"1", "/x", '"1"')
+    assert second.replayed
+    assert counter.runs == 1
+
+
+def test_without_a_key_every_request_counts() -> None:
+    """Nothing is stored, so that nothing can be repeated."""
+    counter = Counter()
+    assert [counter.run(keyed(None)).body for _ in range(2)] == [b"1", b"2"]
+
+
+def test_another_request_with_the_same_key_is_refused() -> None:
+    """The fingerprint tells them apart."""
+    counter = Counter()
+    counter.run(keyed())
+    with pytest.raises(IdempotencyKeyReused):
+        counter.run(keyed(fingerprint=b"g" * 32))
+    assert counter.runs == 1
+
+
+def test_keys_belong_to_their_user() -> None:
+    """Two users may choose the same key."""
+    assert [Counter().run(keyed()).replayed for _ in range(2)] == [False, False]
+
+
+def test_after_thirty_days_a_key_counts_as_new() -> None:
+    """The old row is replaced, and the new answer is the one that is repeated."""
+    counter = Counter()
+    counter.run(keyed())
+    with time_machine.travel(clock.now() + LIFETIME - timedelta(minutes=1)):
+        assert counter.run(keyed()).body == b"1"
+    with time_machine.travel(clock.now() + LIFETIME + timedelta(minutes=1)):
+        assert counter.run(keyed(fingerprint=b"g" * 32)).body == b"2"
+        assert counter.run(keyed(fingerprint=b"g" * 32)).replayed
+
+
+@pytest.mark.parametrize("refusal", [PaymentRequired, NotFound, Conflict])
+def test_final_refusals_are_stored_and_their_work_undone(
+    refusal: type[AppError], sql: Callable[..., Any]
+) -> None:
+    """402, 404 and 409 are answers; what the work had written before is gone."""
+    counter = Counter()
+    other = ids.new()
+
+    def refused(session: Session) -> int:
+        counter.work(session)
+        session.execute(
+            Base.metadata.tables["idempotency_keys"].insert(),
+            {
+                "user_id": other,
+                "key": "mine",
+                "fingerprint": b"f" * 32,
+                "status": 200,
+                "content_type": "",
+                "body": b"",
+                "created_at": clock.now(),
+            },
+        )
+        raise refusal
+
+    first = counter.run(keyed(), refused)
+    second = counter.run(keyed(), refused)
+    assert (first.status, first.body) == (refusal.status, refusal.code.encode())
+    assert (second.status, second.body, second.replayed) == (first.status, first.body, True)
+    assert counter.runs == 1
+    assert not sql("SELECT 1 FROM idempotency_keys WHERE user_id = :id", id=other)
+
+
+@pytest.mark.parametrize("refusal", [Invalid, Unavailable, ZeroDivisionError])
+def test_other_failures_leave_the_key_free(refusal: type[Exception]) -> None:
+    """The same request may be tried again with the same key."""
+    counter = Counter()
+
+    def failing(session: Session) -> int:
+        raise refusal
+
+    with pytest.raises(refusal):
+        counter.run(keyed(), failing)
+    assert counter.run(keyed()).body == b"1"
+
+
+def test_a_twin_of_a_running_request_is_refused_at_once() -> None:
+    """It doesn't wait on a connection; after the first has ended, it gets the first answer."""
+    counter = Counter()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(session: Session) -> int:
+        inside.set()
+        assert go_on.wait(10)
+        return counter.work(session)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(counter.run, keyed(), slow)
+        assert inside.wait(10)
+        with pytest.raises(IdempotencyInProgress):
+            counter.run(keyed())
+        go_on.set()
+        assert first.result(10).body == b"1"
+    assert counter.run(keyed()).replayed
+
+
+def test_thirty_two_twins_do_the_work_once() -> None:
+    """Seen failing with the claim taken out: several of them then do the work."""
+    for _ in range(5):
+        counter = Counter()
+        start = threading.Barrier(32)
+
+        def twin(_: int, counter: Counter = counter, start: threading.Barrier = start) -> str:
+            start.wait(10)
+            try:
+                return counter.run(keyed()).body.decode()
+            except IdempotencyInProgress:
+                return "in progress"
+
+        with ThreadPoolExecutor(32) as pool:
+            outcomes = set(pool.map(twin, range(32)))
+        assert counter.runs == 1
+        assert outcomes <= {"1", "in progress"}
+
+
+def test_a_deadlock_repeats_the_whole_unit() -> None:
+    """Two units that lock two keys in opposite order both end well."""
+    first, second = Counter(), Counter()
+    meet = threading.Barrier(2)
+
+    def locking(*numbers: int) -> Callable[[Session], int]:
+        tries: list[int] = []
+
+        def work(session: Session) -> int:
+            tries.append(1)
+            session.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": numbers[0]})
+            if len(tries) == 1:
+                meet.wait(10)
+            session.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": numbers[1]})
+            return len(tries)
+
+        return work
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(first.run, keyed(), locking(77, 78))
+        two = pool.submit(second.run, keyed(), locking(78, 77))
+        assert sorted([one.result(20).body, two.result(20).body]) == [b"1", b"2"]
+
+
+def test_a_unit_that_always_deadlocks_is_unavailable() -> None:
+    """After four attempts the client hears 503, and may repeat its key."""
+    counter = Counter()
+
+    def always(session: Session) -> int:
+        counter.work(session)
+        session.execute(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))
+        return 0
+
+    with pytest.raises(Unavailable):
+        counter.run(keyed(), always)
+    assert counter.runs == 4
+    assert counter.run(keyed()).status == 201
+
+
+def test_the_store_and_the_work_commit_together() -> None:
+    """A row that the database refuses takes the work with it."""
+    counter = Counter()
+    with pytest.raises(Exception, match="ck_idempotency_keys_status"):
+        once(
+            actor=counter.actor,
+            request=keyed(),
+            work=counter.work,
+            respond=lambda n: Answer(status=500, body=b""),
+        )
+    with transaction() as session:
+        found = session.execute(
+            text("SELECT count(*) FROM idempotency_keys WHERE user_id = :id"),
+            {"id": counter.actor.user_id},
+        )
+        assert found.scalar() == 0

@@ -1,0 +1,63 @@
+"""A gevent worker waits for its database without stopping, and no kill ever mixes up answers."""
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from app.platform import db
+from app.platform.settings import PROJECT_ROOT, Settings
+from tests.database import Databases, variables
+from tests.platform import gevent_programs
+
+TABLES = """
+CREATE TABLE things (id bigint PRIMARY KEY);
+INSERT INTO things VALUES (1);
+CREATE TABLE slow_to_commit (id bigint);
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep(3); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON slow_to_commit
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle();
+GRANT ALL ON things, slow_to_commit TO PUBLIC;
+"""
+PROGRAM = """
+from gevent import monkey
+monkey.patch_all()
+from tests.platform import gevent_programs
+gevent_programs.{name}()
+"""
+PROGRAMS = [
+    name
+    for name, function in inspect.getmembers(gevent_programs, inspect.isfunction)
+    if not inspect.signature(function).parameters
+    and function.__module__ == gevent_programs.__name__
+    and name != "tick"
+]
+
+
+@pytest.fixture(scope="module")
+def own(databases: Databases) -> Iterator[Settings]:
+    """A database with the tables above."""
+    with databases.unmigrated() as settings:
+        with db.one_connection(settings, migration=True) as connection:
+            connection.exec_driver_sql(TABLES)
+        yield settings
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_in_a_gevent_worker(name: str, own: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM.format(name=name)],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, **variables(own)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # A greenlet that dies of an exception says so there, whatever becomes of the program.
+    assert not done.stderr, done.stderr
+    assert done.returncode == 0

@@ -1,0 +1,188 @@
+"""How the service stops: what runs is finished, what is idle isn't waited for."""
+
+import os
+import signal
+import threading
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.server.serving import (
+    PATIENCE,
+    Server,
+    read_all,
+    read_answer,
+    serving,
+    wait_until,
+)
+
+WHO = b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_stops_within_two_seconds(tmp_path: Path, number: int) -> None:
+    with serving(tmp_path, APP_SERVER_WORKERS="2") as server, server.connect() as idle:
+        idle.sendall(WHO)
+        read_answer(idle)
+        with server.connect() as silent:
+            assert server.stop(number) < 2
+            assert read_all(idle) == read_all(silent) == b""
+        assert server.process.returncode == 0
+        # Each worker closed what it held, after its last request.
+        assert len(server.lines("stopped")) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_running_request_is_finished_and_its_connection_closed(
+    tmp_path: Path, number: int
+) -> None:
+    with serving(tmp_path) as server, server.connect() as client:
+        client.sendall(b"GET /sleep/1.0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.3)
+        # As a terminal does it on Ctrl-C: master and workers get the signal.
+        os.killpg(server.process.pid, number)
+        head, _, body = read_all(client).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in head
+        assert body == b"slept"
+        server.process.wait(PATIENCE)
+
+
+def test_new_connections_are_refused_while_a_request_is_finished(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.connect() as client:
+        client.sendall(b"GET /stream/300 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.recv(1)
+        server.process.terminate()
+        wait_until(lambda: not listens(server), seconds=5)
+        server.process.kill()
+
+
+def listens(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_server_that_stops_is_not_ready(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.connect() as client:
+        server.process.terminate()
+        # On a connection that is open already: the balancer's health check.
+        time.sleep(0.15)
+        client.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, body = read_answer(client)
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b'"service":"stopping"' in body
+
+
+def test_a_stop_under_load_loses_no_request(tmp_path: Path) -> None:
+    with serving(tmp_path, APP_SERVER_WORKERS="2") as server:
+        lost: list[str] = []
+        answered: list[int] = []
+        clients = [
+            threading.Thread(target=ask_until_closed, args=(server, answered, lost))
+            for _ in range(8)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(1)
+        server.stop()
+        for client in clients:
+            client.join(PATIENCE)
+        assert lost == []
+        assert len(answered) > 50
+
+
+def ask_until_closed(server: Server, answered: list[int], lost: list[str]) -> None:
+    """Send requests on one kept connection after the other until nobody listens."""
+    while True:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        try:
+            connection.connect()
+        except OSError:
+            return
+        try:
+            while True:
+                connection.request("GET", "/sleep/0.01")
+                response = connection.getresponse()
+                response.read()
+                answered.append(response.status)
+                if response.getheader("Connection") == "close":
+                    break
+        except OSError as error:
+            # A connection that was made at the last moment may be reset before it is accepted.
+            if answered_here(connection):
+                lost.append(repr(error))
+        finally:
+            connection.close()
+
+
+def answered_here(connection: HTTPConnection) -> bool:
+    return connection.sock is not None
+
+
+def test_a_second_interrupt_ends_what_runs_and_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.connect() as client:
+        client.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        threading.Thread(target=drain, args=(client,), daemon=True).start()
+        wait_until(lambda: server.workers())
+        os.killpg(server.process.pid, signal.SIGINT)
+        time.sleep(1.5)
+        assert server.process.poll() is None
+        began = time.monotonic()
+        os.killpg(server.process.pid, signal.SIGINT)
+        server.process.wait(PATIENCE)
+        assert time.monotonic() - began < 4
+        assert server.lines("requests_cut")[0]["running"] == 1
+
+
+def drain(client: object) -> None:
+    try:
+        read_all(client)
+    except OSError:
+        return
+
+
+def test_what_outlasts_the_graceful_time_is_cut_with_a_log_line(tmp_path: Path) -> None:
+    with serving(tmp_path, "--graceful-timeout=5") as server, server.connect() as client:
+        client.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        threading.Thread(target=drain, args=(client,), daemon=True).start()
+        time.sleep(0.3)
+        assert 2 <= server.stop() < 5
+        (cut,) = server.lines("requests_cut")
+        assert (cut["level"], cut["running"]) == ("warning", 1)
+        (request,) = [line for line in server.lines("request") if "/stream/" in str(line["route"])]
+        assert request["aborted"] is True
+
+
+def test_a_killed_worker_is_replaced_and_takes_over_its_slot(tmp_path: Path) -> None:
+    with serving(tmp_path, APP_SERVER_WORKERS="2") as server:
+        files = tmp_path / "data" / "metrics" / str(server.port)
+        for _ in range(3):
+            wait_until(lambda: len(server.workers()) == 2)
+            before = server.workers()
+            os.kill(before[0], signal.SIGKILL)
+            wait_until(lambda before=before: before[0] not in server.workers())
+            wait_until(lambda: len(server.workers()) == 2)
+            for _ in range(10):
+                assert server.get("/who").status == 200
+        slots = {path.stem.rpartition("_")[2] for path in files.iterdir()}
+        assert slots <= {"0", "1", "master"}
+        text = server.get("/metrics").body.decode()
+        # What the killed workers had counted is still there.
+        assert 'http_requests_total{method="GET",route="/who",status="200"} 30.0' in text
+
+
+def test_a_hang_up_replaces_the_workers_and_loses_no_request(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.connect() as client:
+        before = server.workers()
+        client.sendall(b"GET /sleep/1.0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGHUP)
+        assert read_answer(client)[1] == b"slept"
+        wait_until(lambda: before[0] not in server.workers())
+        assert len(server.workers()) == 1
+        assert server.get("/who").json["pid"] == server.workers()[0]

@@ -1,0 +1,27 @@
+"""Finds the programs that come from Debian packages, and says which package is missing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def browser() -> str:
+    """Return the path of Chromium, or of a browser that is built from it."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.fail("A browser is missing: apt install chromium", pytrace=False)
+    return found
+
+
+def postgresql() -> Path:
+    """Return the folder with the programs of the newest PostgreSQL server, 15 or later."""
+    versions = {
+        int(initdb.parts[-3]): initdb.parent
+        for initdb in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")
+    }
+    if max(versions, default=0) < 15:
+        pytest.fail("PostgreSQL 15 or later is missing: apt install postgresql", pytrace=False)
+    return versions[max(versions)]

@@ -1,0 +1,248 @@
+"""The rules of the design that no linter sees.
+
+Two tables at the end are the authorization matrix and the list of what is audited. A route that
+isn't in them fails here: whoever adds one decides who may call it and what it leaves behind.
+"""
+
+import ast
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+import app as application
+from app.audit.actions import Action
+from app.platform import guards
+from app.platform.errors import AppError
+from app.platform.guards import PUBLIC, SIGNED_IN
+from app.platform.settings import DECLARED
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in sorted([*ROOT.glob("app/**/*.py"), ROOT / "gunicorn.conf.py", ROOT / "wsgi.py"])
+}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+
+# Who else touches the process's environment, and why it can't be a setting.
+ENVIRONMENT = {
+    "app/platform/settings.py": "reads it, for everybody",
+    "app/platform/metrics.py": "tells the Prometheus library its folder, which knows no other way",
+}
+BOOKS = ("accounts", "account_deltas", "transfers", "entries")
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    """Every name and attribute that a module mentions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """Every string of a module, but for its docstrings."""
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and id(node) not in docstrings:
+            yield text
+
+
+def _calls(tree: ast.Module, *names: str) -> Iterator[ast.Call]:
+    """Every call of a function or method with one of the names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else ast.unparse(called)
+            if name in names:
+                yield node
+
+
+def test_commit_stands_once() -> None:
+    found = [name for name, tree in TREES.items() for _ in _calls(tree, "commit")]
+    assert len(found) == 1
+    assert found[0].startswith("app/platform/")
+
+
+def test_only_the_ledger_calls_the_functions_of_the_ledger() -> None:
+    (migration,) = ROOT.glob("migrations/versions/*_credits.py")
+    functions = set(re.findall(r"CREATE FUNCTION (\w+)", migration.read_text()))
+    assert functions
+    callers = {
+        name
+        for name, tree in TREES.items()
+        if functions & set(_names(tree))
+        or any(function in text for text in _texts(tree) for function in functions)
+    }
+    assert callers == {"app/credits/ledger.py"}
+
+
+def test_only_the_ledger_writes_the_books() -> None:
+    writers = {name for name, tree in TREES.items() if any(_writes_to_the_books(tree))}
+    assert writers <= {"app/credits/ledger.py"}
+
+
+def _writes_to_the_books(tree: ast.Module) -> Iterator[bool]:
+    """Whether each statement, text and assignment of a module changes a table of the ledger."""
+    statement = rf"\b(insert\s+into|update|delete\s+from|truncate)\s+({'|'.join(BOOKS)})\b"
+    for text in _texts(tree):
+        yield re.search(statement, text, re.IGNORECASE) is not None
+    for call in _calls(tree, "insert", "update", "delete"):
+        method_of = [call.func.value] if isinstance(call.func, ast.Attribute) else []
+        for on in (*method_of, *call.args):
+            yield ast.unparse(on).rpartition(".")[2] in BOOKS
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr in ("balance", "held", "entry_count")
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    touching = {
+        name for name, tree in TREES.items() if {"environ", "getenv"} & set(_os_names(tree))
+    }
+    assert touching == set(ENVIRONMENT)
+
+
+def _os_names(tree: ast.Module) -> Iterator[str]:
+    """Every name that a module takes out of `os`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os":
+            yield node.attr
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_file_is_short_enough_to_read(name: str) -> None:
+    assert len(SOURCES[name].splitlines()) < 300
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    nameless = re.compile(r"(utils?|helpers?|common|base|managers?|misc)", re.IGNORECASE)
+    modules = [path for top in ("app", "migrations", "tests") for path in ROOT.glob(f"{top}/**/*")]
+    assert [path for path in modules if nameless.fullmatch(path.stem)] == []
+
+
+def test_no_check_is_switched_off_in_a_comment_and_no_test_is_skipped() -> None:
+    marks = ("# no" + "qa", "type: " + "ignore", "pragma: no " + "cover", "mark." + "skip")
+    marks += ("pytest." + "skip(", "importor" + "skip", "mark." + "xfail", "pytest." + "xfail(")
+    switched_off = [
+        f"{path.relative_to(ROOT)}: {mark}"
+        for top in ("app", "migrations", "tests")
+        for path in ROOT.glob(f"{top}/**/*.py")
+        for mark in marks
+        if mark in path.read_text()
+    ]
+    assert switched_off == []
+
+
+def test_every_feature_is_under_the_contracts_about_rooms() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    features = {
+        f"app.{path.parent.name}"
+        for path in ROOT.glob("app/*/__init__.py")
+        if path.parent.name != "platform"
+    }
+    assert set(setup["importlinter:contract:rooms"]["containers"].split()) == features
+    assert set(setup["importlinter:contract:http"]["source_modules"].split()) == features
+
+
+def test_the_readme_lists_every_setting() -> None:
+    assert [one.name for one in DECLARED if f"`{one.name}`" not in README] == []
+
+
+def test_the_readme_lists_every_error_code() -> None:
+    for module in pkgutil.walk_packages(application.__path__, "app."):
+        importlib.import_module(module.name)
+    codes = {kind.code for kind in _below(AppError) if kind.__module__.startswith("app.")}
+    assert sorted(code for code in codes if f"`{code}`" not in README) == []
+
+
+def _below(kind: type[AppError]) -> set[type[AppError]]:
+    return {kind} | {deeper for child in kind.__subclasses__() for deeper in _below(child)}
+
+
+# The authorization matrix. "signed in": the view itself decides what it shows to whom.
+ROUTES = {
+    "GET /": PUBLIC,
+    "GET /.well-known/jwks.json": PUBLIC,
+    "GET /docs": PUBLIC,
+    "GET /docs/<any('swagger-ui.css','swagger-ui-bundle.js','favicon-32x32.png'):name>": PUBLIC,
+    "GET /docs/start.js": PUBLIC,
+    "GET /health": PUBLIC,
+    "GET /healthz": PUBLIC,
+    "GET /metrics": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "GET /ready": PUBLIC,
+    "GET /api/v1/audit/events": "audit:read",
+    "POST /api/v1/auth/login": PUBLIC,
+    "POST /api/v1/auth/logout": SIGNED_IN,
+    "POST /api/v1/auth/refresh": PUBLIC,
+    "GET /api/v1/credits/balance": SIGNED_IN,
+    "GET /api/v1/credits/entries": SIGNED_IN,
+    "POST /api/v1/credits/grants": "credits:grant",
+    "POST /api/v1/credits/transfers": SIGNED_IN,
+    "GET /api/v1/credits/transfers/<uuid:transfer_id>": SIGNED_IN,
+    "POST /api/v1/users": PUBLIC,
+    "GET /api/v1/users": "users:read",
+    "GET /api/v1/users/<uuid:user_id>": SIGNED_IN,
+    "GET /api/v1/users/me": SIGNED_IN,
+    "GET /api/v1/users/me/security-log": SIGNED_IN,
+}
+
+# What each call that changes something records, in the same transaction.
+RECORDS = {
+    "POST /api/v1/auth/login": {Action.SESSION_STARTED, Action.LOGIN_FAILED},
+    "POST /api/v1/auth/logout": {Action.SESSION_ENDED},
+    "POST /api/v1/auth/refresh": {Action.REFRESH_REUSED},
+    "POST /api/v1/credits/grants": {Action.GRANT_CREATED},
+    "POST /api/v1/credits/transfers": {Action.TRANSFER_CREATED},
+    "POST /api/v1/users": {Action.USER_CREATED},
+}
+# What isn't recorded by a route of its own.
+ELSEWHERE = {
+    Action.ACCESS_DENIED,  # by the guard of every route that asks for a permission
+    Action.ADMIN_CREATED,  # by the command line
+    Action.SIGNING_KEY_CREATED,  # by the first start
+}
+
+
+def _calls_of(rule: Rule) -> Iterator[str]:
+    """The methods of a route that a client chooses: Flask adds HEAD and OPTIONS itself."""
+    return (f"{method} {rule.rule}" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"})
+
+
+def test_every_route_is_in_the_authorization_matrix(app: Flask) -> None:
+    found = {
+        call: guards.access(app.view_functions[rule.endpoint])
+        for rule in app.url_map.iter_rules()
+        for call in _calls_of(rule)
+    }
+    assert found == ROUTES
+
+
+def test_what_every_mutating_route_records_is_written_down(app: Flask) -> None:
+    mutating = {
+        call
+        for rule in app.url_map.iter_rules()
+        for call in _calls_of(rule)
+        if not call.startswith("GET ")
+    }
+    assert mutating == set(RECORDS)
+    assert set(Action) == ELSEWHERE.union(*RECORDS.values())
