@@ -97,7 +97,7 @@ def post_worker_init(worker):
 def worker_exit(server, worker):
     """Close what the worker holds; gunicorn calls this in the master too, for one that vanished."""
     if worker.pid == os.getpid():
-        startup.stop_worker(worker)
+        startup.stop_worker()
 
 
 def on_exit(server):

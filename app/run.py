@@ -87,9 +87,11 @@ def _run(signals: StopSignals) -> int:
         check_port(settings)
         with _database(settings) as database:
             _migrate(settings)
-            return _serve(settings, database=database, lock=lock, signals=signals)
+            code = _serve(settings, database=database, lock=lock, signals=signals)
     finally:
         lock.release()
+    say("Stopped")
+    return code
 
 
 @contextmanager
@@ -196,7 +198,6 @@ def _exit_code(gunicorn: subprocess.Popen[bytes], *, asked: bool, failed: bool) 
         with suppress(ProcessLookupError):
             os.killpg(gunicorn.pid, signal.SIGKILL)
     if asked and code in (0, -signal.SIGTERM):
-        say("Stopped")
         return 0
     if not asked and not failed:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"

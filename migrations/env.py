@@ -1,6 +1,7 @@
 """Runs migrations: one process at a time, one transaction for each migration."""
 
 import time
+from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
@@ -22,7 +23,7 @@ def include_object(
     return not (kind == "table" and (name or "").startswith("procrastinate_"))
 
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "target_metadata": Base.metadata,
     "include_object": include_object,
     "transaction_per_migration": True,

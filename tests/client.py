@@ -34,7 +34,7 @@ class Client:
             sent.setdefault("Authorization", f"Bearer {token}")
         if key is not None:
             sent.setdefault("Idempotency-Key", key)
-        answer = self._client.open(url, method=method, headers=sent, **body)
+        answer = self._client.open(url, method=method, headers=sent, buffered=True, **body)
         seen.note(self._app, method, answer.request.path, answer.status_code)
         return answer
 

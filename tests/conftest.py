@@ -11,6 +11,7 @@ from flask import Flask
 from sqlalchemy import Engine, Row, create_engine, text
 from sqlalchemy.pool import NullPool
 
+from app import create_app
 from app.platform.settings import Settings
 from tests import network, people, seen
 from tests.client import Client
@@ -114,8 +115,6 @@ def pool(settings: Settings) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def app(settings: Settings, pool: None) -> Flask:
     """The application on this process's own database."""
-    from app import create_app
-
     return create_app(settings)
 
 

@@ -23,8 +23,8 @@ def close() -> None:
         _refuse_others(self, address)
         return _connect_ex(self, address)
 
-    socket.socket.connect = connect  # type: ignore[method-assign]
-    socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
+    socket.socket.connect = connect
+    socket.socket.connect_ex = connect_ex
 
 
 def _refuse_others(own: socket.socket, address: Any) -> None:

@@ -86,12 +86,15 @@ def rotate(
 def end(
     session: Session,
     *,
-    session_id: UUID,
+    session_id: UUID | None,
     reason: EndReason,
     now: datetime,
     generation: int | None = None,
 ) -> bool:
-    """End a login session; False when it had ended, or isn't at this generation any more."""
+    """End a login session; False when it had ended, or isn't at this generation any more.
+
+    An actor who has none, such as a command, ends nothing.
+    """
     statement = update(login_sessions).where(
         login_sessions.c.id == session_id, login_sessions.c.ended_at.is_(None)
     )

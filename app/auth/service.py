@@ -138,8 +138,6 @@ def logout(*, actor: Actor) -> None:
 
     Raises Unavailable.
     """
-    if actor.session_id is None:
-        return
     with transaction() as session:
         if queries.end(
             session, session_id=actor.session_id, reason=EndReason.LOGOUT, now=clock.now()

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg2
 from sqlalchemy import BigInteger, DateTime, Text, Uuid, bindparam, column, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -116,10 +116,8 @@ def _refusal(error: DBAPIError, *, own: bool) -> AppError | None:
 
     What an account holds is told to its owner only.
     """
-    cause = error.orig
-    if not isinstance(cause, psycopg2.Error):
-        return None
-    refusal = _REFUSALS.get(cause.pgcode or "")
+    cause: Any = error.orig  # The driver's own exception, which has the SQLSTATE.
+    refusal = _REFUSALS.get(getattr(cause, "pgcode", None) or "")
     if refusal is InsufficientCredits and own:
-        return refusal(details=orjson.loads(cause.diag.message_detail or "{}"))
+        return refusal(details=orjson.loads(cause.diag.message_detail))
     return refusal() if refusal else None

@@ -33,8 +33,6 @@ from app.platform.pagination import PageQuery
 
 blp = http.Blueprint("credits", __name__, url_prefix="/credits", description="The ledger")
 
-API = "/api/v1"
-
 _balance = compiled(BalanceOut())
 _entry = compiled(EntryOut())
 _transfer = compiled(TransferOut())
@@ -111,12 +109,12 @@ def create_grant(body: dict[str, Any]) -> Response:
         )
     except SelfGrant:
         # Recorded here, because the transaction in which it was refused left nothing behind.
-        audit.record_denied(actor, "credits:grant", f"{API}/credits/grants")
+        audit.record_denied(actor, "credits:grant", "/api/v1/credits/grants")
         raise
     return http.reply(granted)
 
 
 def _created(made: Transfer) -> Answer:
     return http.answer(
-        _transfer.one(made), status=201, location=f"{API}/credits/transfers/{made.id}"
+        _transfer.one(made), status=201, location=f"/api/v1/credits/transfers/{made.id}"
     )

@@ -47,7 +47,7 @@ class Deadline:
         _running.discard(self)
 
     def strike(self) -> None:
-        """Throw the exception into the greenlet; only from the hub."""
+        """Throw the exception into the greenlet; only from the hub, while nobody else moves."""
         # Once is enough. Whoever cleans up after it gets its time, with the usual limits below.
         self.ends = inf
         self._greenlet.throw(self.error())
@@ -66,14 +66,19 @@ def start_sweep() -> None:
 
 
 def cut_all() -> int:
-    """Let all running requests end at the next sweep, and tell how many there were."""
+    """End all running requests as if their time were over, and tell how many there are."""
     for deadline in _running:
-        deadline.move(-1)
+        get_hub().loop.run_callback(_cut, deadline)
     return len(_running)
 
 
+def _cut(deadline: Deadline) -> None:
+    if deadline in _running:
+        deadline.error = RequestDeadline
+        deadline.strike()
+
+
 def _sweep() -> None:
-    # This runs in the hub: no greenlet moves between the look and the throw.
     now = monotonic()
     for deadline in [running for running in _running if running.ends < now]:
         if deadline in _running and deadline.ends < now:

@@ -150,7 +150,7 @@ class Call:
             self._take_in_body()
             self._answer = edge.wsgi_app(environ, self._hold_head)
             self._pieces = iter(self._answer)
-        except (Exception, RequestDeadline) as error:
+        except (Exception, SystemExit, RequestDeadline) as error:
             self._give_up(error)
 
     def __iter__(self) -> "Call":
@@ -165,7 +165,7 @@ class Call:
             self._whole = True
             self._send_head()
             raise
-        except (Exception, RequestDeadline) as error:
+        except (Exception, SystemExit, RequestDeadline) as error:
             self._give_up(error)
             piece = next(self._pieces, b"")
         self._send_head()

@@ -137,7 +137,8 @@ def end(place: Place, *, process: subprocess.Popen[bytes] | None, immediate: boo
     Raises EmbeddedPostgresError.
     """
     number = signal.SIGQUIT if immediate else signal.SIGINT
-    if process is not None:
+    # After a crash the server that runs may be one that somebody else started.
+    if process is not None and process.poll() is None:
         process.send_signal(number)
         try:
             process.wait(STOP_SECONDS)

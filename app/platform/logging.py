@@ -227,15 +227,28 @@ def _qualified(kind: type) -> str:
 
 
 def _pretty(line: Line) -> bytes:
-    """Return a line for a developer's eyes: time, level, event, fields, and a whole traceback."""
+    """Return a line for a developer's eyes: time, level, event, fields, and a traceback."""
     error = line.pop("exc_info", None)
     moment = line.pop("timestamp").astimezone()
     level, event, name = line.pop("level"), line.pop("event"), line.pop("logger")
     fields = " ".join(f"{key}={_plain(value)}" for key, value in line.items())
     text = f"{moment:%H:%M:%S} {level:<8} {name}: {_plain(event)}  {fields}".rstrip()
     if error is not None:
-        text += "\n" + "".join(traceback.format_exception(error)).rstrip()
+        text += "\n" + _traceback(error)
     return text.encode(errors="backslashreplace") + b"\n"
+
+
+def _traceback(error: BaseException) -> str:
+    """Return a traceback with the lines of this project; the others' would bury them."""
+    whole = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = whole
+    while link is not None:
+        ours = [frame for frame in link.stack if not Path(_short(frame.filename)).is_absolute()]
+        link.stack = traceback.StackSummary.from_list(
+            [frame for frame in ours if "/site-packages/" not in frame.filename]
+        )
+        link = link.__cause__ or link.__context__
+    return "".join(whole.format()).rstrip()
 
 
 def _plain(value: Any) -> str:

@@ -1,5 +1,7 @@
 """Brings the database's tables to the state that this version of the code needs."""
 
+import logging
+import logging
 from typing import TYPE_CHECKING, Final
 
 from app.platform.settings import PROJECT_ROOT, Settings
@@ -12,9 +14,14 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = PROJECT_ROOT / "migrations"
 
+# Alembic names each of its plugins whenever it is imported, which tells an operator nothing.
+logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+
 
 def install(app: "Flask", settings: Settings) -> None:
     """Add the commands `flask db …` to the application, on its database."""
+    # It lists its plugins on every import, which is no news to anybody.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     # Alembic is imported where it is needed: it costs each worker 6 MB.
     from flask_migrate import Migrate
 
@@ -23,8 +30,7 @@ def install(app: "Flask", settings: Settings) -> None:
     migrate = Migrate(app, db=Base, directory=str(DIRECTORY), render_as_batch=False)
 
     def hand_over(config: "Config") -> "Config":
-        config.attributes["settings"] = settings
-        return config
+        return _prepared(config, settings)
 
     migrate.configure(hand_over)
 
@@ -47,8 +53,7 @@ def configuration(settings: Settings) -> "Config":
 
     config = Config()
     config.set_main_option("script_location", str(DIRECTORY).replace("%", "%%"))
-    config.attributes["settings"] = settings
-    return config
+    return _prepared(config, settings)
 
 
 def head_revision() -> str:
@@ -61,3 +66,10 @@ def current_revision(connection: "Connection") -> str | None:
     if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is None:
         return None
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+def _prepared(config: "Config", settings: Settings) -> "Config":
+    """Give `migrations/env.py` what it needs, and name new files as `head_revision` reads them."""
+    config.attributes["settings"] = settings
+    config.set_main_option("file_template", "%%(rev)s")
+    return config

@@ -30,7 +30,9 @@ class PageQuery(Schema):
     """Query parameters of every list; lists with filters add theirs."""
 
     per_page = fields.Integer(
-        load_default=20, validate=validate.Range(min=1), metadata={"maximum": None}
+        load_default=20,
+        validate=validate.Range(min=1),
+        metadata={"description": f"Above {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."},
     )
     cursor = fields.String(validate=validate.Length(1, 1000))
     page = fields.Integer(validate=validate.Range(min=1))

@@ -1,5 +1,6 @@
 """Checks, before anything starts, that the port is free and that the database can be used."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,10 +32,12 @@ def check_port(settings: Settings) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        other = port + 1 if 1024 <= port < 65535 else 3000
+        remedy = "Correct APP_SERVER_HOST."
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            other = port + 1 if 1024 <= port < 65535 else 3000
+            remedy = f"Free that port, or choose another with APP_SERVER_PORT={other}."
         raise StartError(
-            f"The service can't listen on {settings.server_bind}: {error.strerror}. "
-            f"Free that port, or choose another with APP_SERVER_PORT={other}."
+            f"The service can't listen on {settings.server_bind}: {error.strerror}. {remedy}"
         ) from None
 
 

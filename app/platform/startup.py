@@ -5,7 +5,6 @@ it: two workers on one connection get each other's answers. So everything of the
 """
 
 import gc
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -16,7 +15,6 @@ from app.platform.settings import Settings, SettingsError, load_settings
 
 CLOSE_POOL_SECONDS = 3.0
 FLUSH_SECONDS = 2.0
-log = logging.get_logger(__name__)
 
 
 @cache
@@ -67,7 +65,7 @@ def before_fork(worker: Any, running: list[Any]) -> None:
 
 
 def start_worker(worker: Any, settings: Settings) -> None:
-    """Open what this worker needs, then let the application start its own (`bursar_worker_start`).
+    """Open what this worker needs.
 
     A database that is down hinders nothing: `/ready` tells, and connections are made once it is up.
     """
@@ -79,24 +77,11 @@ def start_worker(worker: Any, settings: Settings) -> None:
     psycopg2_gevent.install()
     db.open_pool(settings, size=connections_per_worker(settings))
     sentry.start(settings)
-    for start in _hooks(worker, "bursar_worker_start"):
-        start()
 
 
-def stop_worker(worker: Any) -> None:
-    """Close what the worker holds, each within its own limit, whatever fails."""
-    steps: list[Callable[[], None]] = [
-        *_hooks(worker, "bursar_worker_stop"),
-        lambda: db.close_pool(CLOSE_POOL_SECONDS),
-        lambda: sentry.stop(FLUSH_SECONDS),
-    ]
-    for step in steps:
-        try:
-            step()
-        except Exception:
-            log.exception("stop_failed")
-
-
-def _hooks(worker: Any, name: str) -> list[Callable[[], None]]:
-    extensions = getattr(getattr(worker, "wsgi", None), "extensions", {})
-    return list(extensions.get(name, ()))
+def stop_worker() -> None:
+    """Close what this worker holds, each within its own limit."""
+    try:
+        db.close_pool(CLOSE_POOL_SECONDS)
+    finally:
+        sentry.stop(FLUSH_SECONDS)

@@ -1,17 +1,22 @@
 """The gunicorn worker: gevent's, with one write per answer, fair turns, and a stop that ends.
 
-Only gunicorn's public hooks are overridden. gunicorn's own gevent worker holds idle keep-alive
-connections for the whole graceful time when it stops, and drops running requests on Ctrl-C.
+Only methods that gunicorn means to be overridden are. Its own gevent worker holds idle keep-alive
+connections for the whole graceful time when it stops, resets those that it hasn't accepted yet,
+and drops running requests on Ctrl-C.
 """
 
 import errno
 import socket
+from dataclasses import dataclass
+from functools import partial
 from logging import NOTSET
 from math import inf
 from time import monotonic
 from typing import Any
 
 import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -24,8 +29,11 @@ SEND_SECONDS = 30.0
 # and the client, still sending, would never see the answer. Both limits keep that from lasting.
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 32 << 20
-# What a client has on its way when the stop begins still gets an answer.
+# While it stops, a worker still accepts for a moment: until the balancer has seen `/ready`.
+ACCEPT_SECONDS = 0.5
+# What a client has on its way on a kept connection, when the listener closes, is still answered.
 IDLE_GRACE_SECONDS = 0.3
+PAUSE_SECONDS = 0.1
 # The worker must be done before the master kills it at graceful_timeout, without a log line.
 CUT_BEFORE_KILL_SECONDS = 3.0
 # One Ctrl-C reaches a worker twice: from the terminal, and from the master.
@@ -102,38 +110,51 @@ class Answering:
         return getattr(self._client, name)
 
 
+@dataclass(frozen=True)
+class Listener:
+    """The address of a listener; a connection asks for it when the listener may be closed."""
+
+    name: Any
+
+    def getsockname(self) -> Any:
+        """Return the address, as a socket does."""
+        return self.name
+
+
 class Worker(GeventWorker):
-    """A gevent worker. Setting `alive` to False begins its stop, whoever does it."""
+    """A gevent worker that is fair to its clients and stops without losing or waiting for any."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the worker, still in the master."""
+        super().__init__(*args, **kwargs)
         self._idle: dict[Any, float] = {}
         self._answered: set[Any] = set()
-        self._stop_began: float | None = None
-        super().__init__(*args, **kwargs)
+        self._asked_to_stop: float | None = None
+        self._in_a_hurry = False
 
-    @property
-    def alive(self) -> bool:
-        """Tell whether the worker takes new connections."""
-        return self._stop_began is None
-
-    @alive.setter
-    def alive(self, value: bool) -> None:
-        # A property, because signals, the reloader and gunicorn's limits all just set it.
-        if value or self._stop_began is not None:
-            return
-        self._stop_began = monotonic()
+    def run(self) -> None:
+        """Serve until `alive` is set to False: by a signal, the reloader or a limit of gunicorn."""
+        servers = [self._serve(listener) for listener in self.sockets]
+        while self.alive:
+            self._pause()
+        began = monotonic()
         health.announce_stop()
         for request in self._answered:
             request.force_close()
-        gevent.spawn(self._drain)
+        while monotonic() < began + ACCEPT_SECONDS:
+            self._pause()
+        for server in servers:
+            _accept_the_rest(server)
+            server.close()
+        self._finish(servers, began)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Stop gracefully on Ctrl-C as well; a second one ends what still runs."""
-        if self._stop_began is None:
-            self.alive = False
-        elif monotonic() - self._stop_began > SAME_KEYPRESS_SECONDS:
-            gevent.spawn(self._cut)
+        now = monotonic()
+        if self._asked_to_stop is None:
+            self._asked_to_stop = now
+        self._in_a_hurry = now - self._asked_to_stop > SAME_KEYPRESS_SECONDS
+        self.alive = False
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, and know when it is idle."""
@@ -178,25 +199,36 @@ class Worker(GeventWorker):
             log.exception("application_not_loaded")
             self.wsgi = _not_loaded
 
-    def _drain(self) -> None:
-        """Close idle connections, and cut what would outlast the stop, until the process ends."""
-        began = monotonic()
+    def _serve(self, listener: Any) -> StreamServer:
+        """Accept connections on a listener, each in a greenlet of its own."""
+        listener.setblocking(1)
+        pool = Pool(self.worker_connections)
+        named = Listener(listener.getsockname())
+        server = StreamServer(listener, handle=partial(self.handle, named), spawn=pool)
+        if self.cfg.workers > 1:
+            # One at a time: the next connection may be for a worker with less to do.
+            server.max_accept = 1
+        server.start()
+        return server
+
+    def _finish(self, servers: list[StreamServer], began: float) -> None:
+        """Let running requests end; close what is idle, and cut what would outlast the stop."""
+        closed_at = monotonic()
         cut_at = began + self.cfg.graceful_timeout - CUT_BEFORE_KILL_SECONDS
-        while True:
+        while any(server.pool for server in servers):
             now = monotonic()
             for client, since in list(self._idle.items()):
-                if now - max(since, began) >= IDLE_GRACE_SECONDS:
+                if now - max(since, closed_at) >= IDLE_GRACE_SECONDS:
                     _stop_reading(client)
-            if now >= cut_at:
-                cut_at = inf
-                self._cut()
-            gevent.sleep(0.1)
+            if now >= cut_at or self._in_a_hurry:
+                cut_at, self._in_a_hurry = inf, False
+                log.warning("requests_cut", running=deadlines.cut_all())
+            self._pause()
 
-    def _cut(self) -> None:
-        """End all running requests: those that have not begun to answer become 503."""
-        running = deadlines.cut_all()
-        if running:
-            log.warning("requests_cut", running=running)
+    def _pause(self) -> None:
+        """Let the requests run for a moment, and tell the master that this worker lives."""
+        self.notify()
+        gevent.sleep(PAUSE_SECONDS)
 
 
 class Logger(GunicornLogger):
@@ -213,6 +245,12 @@ def _not_loaded(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     text = b"The application could not be loaded; the log says why.\n"
     start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
     return [text]
+
+
+def _accept_the_rest(server: StreamServer) -> None:
+    """Take what waits in the listener's queue: closing it would reset these connections."""
+    while not server.full() and (accepted := server.do_read()) is not None:
+        server.do_handle(*accepted)
 
 
 def _stop_reading(client: Any) -> None:

@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, func, insert, select, tuple_, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Text, bindparam, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
 from app.platform import clock, ids
 from app.platform.actor import Actor
-from app.platform.db import constraint_errors, reading, transaction
+from app.platform.db import reading, transaction
 from app.platform.errors import Invalid, NotFound
 from app.users import passwords
 from app.users.errors import EmailTaken
@@ -43,7 +43,8 @@ _SHOWN = (
     users.c.updated_at,
     users.c.version,
 )
-_INSERT = insert(users).returning(*_SHOWN)
+# Not by letting the constraint fail: the server would log the address and the hash with the error.
+_INSERT = insert(users).on_conflict_do_nothing(constraint="uq_users_email_key").returning(*_SHOWN)
 _ONE = select(*_SHOWN).where(users.c.id == bindparam("user_id"))
 _LIST = (
     select(*_SHOWN)
@@ -111,7 +112,7 @@ def create_user(
 
     `roles` are those beyond `user`. Somebody who isn't signed in acts as the new user.
 
-    Raises EmailTaken, after which the transaction is over.
+    Raises EmailTaken.
     """
     user_id, now, stored_roles = ids.new(), clock.now(), sorted(roles)
     values = {
@@ -128,8 +129,9 @@ def create_user(
         "created_at": now,
         "updated_at": now,
     }
-    with constraint_errors({"uq_users_email_key": EmailTaken}):
-        user = session.execute(_INSERT, values).one()
+    user = session.execute(_INSERT, values).one_or_none()
+    if user is None:
+        raise EmailTaken
     if actor.kind == "anonymous":
         actor = replace(actor, kind="user", user_id=user_id)
     audit.record(

@@ -205,7 +205,7 @@ BEGIN
         IF account.id = p_from THEN sender := account; ELSE recipient := account; END IF;
     END LOOP;
 
-    IF p_from = p_to THEN
+    IF sender.id = p_to THEN
         RAISE EXCEPTION USING ERRCODE = 'AC422', MESSAGE = 'an account cannot pay itself';
     END IF;
 

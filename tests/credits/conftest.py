@@ -1,31 +1,41 @@
-"""TEMPORARY."""
+"""Books with two users and three transfers, for the tests that meddle with them."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from types import SimpleNamespace
+from sqlalchemy import text
+
+from app.credits import service
+from app.credits.values import ISSUANCE_ID, REVENUE_ID
 from app.platform import ids
 from app.platform.actor import Actor
-from app.platform.db import transaction
-from app.users import service as users
-from app.credits import service as credits
+from app.platform.db import reading, transaction
 
 
 @pytest.fixture
-def make_user(pool):
-    def make(*, credits_=0, roles=(), **kw):
-        amount = kw.get("credits", 0)
-        system = Actor(kind="system")
-        with transaction() as session:
-            user = users.create_user(
-                session,
-                email=f"{ids.new()}@example.com",
-                name="N",
-                password_hash="x",
-                roles=roles,
-                actor=system,
-            )
-        if amount:
-            with transaction() as session:
-                credits.grant(session, actor=system, user_id=user.id, amount=amount, memo="Start")
-        return SimpleNamespace(id=user.id)
+def books(make_user: Callable[..., Any]) -> dict[str, Any]:
+    """Two users with a grant each, and a transfer of 30 from Alice (100) to Bob (50).
 
-    return make
+    The ids of all that, and two that are of nothing yet, by the names that statements use.
+    """
+    alice, bob = make_user(credits=100).id, make_user(credits=50).id
+    with transaction() as session:
+        made = service.transfer(
+            session, actor=Actor(kind="user", user_id=alice), to_user_id=bob, amount=30, memo=None
+        )
+    with reading() as connection:
+        debit, credit = connection.scalars(
+            text("SELECT id FROM entries WHERE transfer_id = :id ORDER BY amount"), {"id": made.id}
+        )
+    return {
+        "alice": alice,
+        "bob": bob,
+        "transfer": made.id,
+        "debit": debit,
+        "credit": credit,
+        "new": ids.new(),
+        "new2": ids.new(),
+        "issuance": ISSUANCE_ID,
+        "revenue": REVENUE_ID,
+    }

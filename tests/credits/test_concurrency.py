@@ -9,8 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import text
 
 from app.credits import service, verification
 from app.credits.errors import InsufficientCredits, RecipientNotFound
@@ -18,6 +17,7 @@ from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.settings import Settings
 from tests.client import Client, new_key
+from tests.credits.plain_sql import connected
 
 ROUNDS = 5
 TRANSFERS = 50
@@ -65,14 +65,6 @@ def watched(look: Callable[[], object]) -> Iterator[list[object]]:
         finally:
             done.set()
         watching.result()
-
-
-@contextmanager
-def as_owner(settings: Settings) -> Iterator[Connection]:
-    """Give the owner a transaction that is committed at the end."""
-    engine = create_engine(settings.database_migration_url, poolclass=NullPool)
-    with engine.begin() as connection:
-        yield connection
 
 
 def lowest_and_sum() -> tuple[int, int]:
@@ -155,7 +147,7 @@ def test_credits_do_not_arrive_at_a_user_whose_deletion_has_just_begun(
 ) -> None:
     sender, recipient = make_user(credits=100).id, make_user().id
     with ThreadPoolExecutor(1) as thread:
-        with as_owner(settings) as deletion:
+        with connected(settings.database_migration_url) as deletion, deletion.begin():
             deletion.execute(
                 text("SELECT FROM accounts WHERE id = :id FOR NO KEY UPDATE"), {"id": recipient}
             )

@@ -3,23 +3,20 @@
 Damage is planted with plain SQL by the tables' owner, after whatever stands in its way is removed.
 """
 
-from collections.abc import Callable, Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, text
 
-from app.credits import service
-from app.credits.values import ISSUANCE_ID, REVENUE_ID
+from app.credits.values import ISSUANCE_ID
 from app.credits.verification import BATCH, verify
 from app.platform import ids
-from app.platform.actor import Actor
-from app.platform.db import reading, transaction
-from app.platform.settings import Settings
-
-Books = dict[str, Any]
+from app.platform.settings import PROJECT_ROOT, Settings
+from tests.credits.plain_sql import Books, connected
 
 UNGUARDED = (
     "ALTER TABLE transfers DISABLE TRIGGER USER",
@@ -50,42 +47,17 @@ ADD_TRANSFER = (
 @contextmanager
 def damaging(settings: Settings) -> Iterator[Connection]:
     """Give the owner's connection, with every guard of the books removed."""
-    engine = create_engine(settings.database_migration_url, poolclass=NullPool)
-    with engine.begin() as connection:
+    with connected(settings.database_migration_url) as connection, connection.begin():
         for statement in UNGUARDED:
             connection.execute(text(statement))
         yield connection
-
-
-@pytest.fixture
-def books(empty_database: Settings, make_user: Callable[..., Any]) -> Books:
-    """Two users with a grant each, and a transfer of 30 from Alice (100) to Bob (50)."""
-    alice, bob = make_user(credits=100).id, make_user(credits=50).id
-    with transaction() as session:
-        made = service.transfer(
-            session, actor=Actor(kind="user", user_id=alice), to_user_id=bob, amount=30, memo=None
-        )
-    with reading() as connection:
-        debit, credit = connection.scalars(
-            text("SELECT id FROM entries WHERE transfer_id = :id ORDER BY amount"), {"id": made.id}
-        )
-    return {
-        "alice": alice,
-        "bob": bob,
-        "transfer": made.id,
-        "debit": debit,
-        "credit": credit,
-        "new": ids.new(),
-        "issuance": ISSUANCE_ID,
-        "revenue": REVENUE_ID,
-    }
 
 
 def test_books_without_a_transfer_are_right(empty_database: Settings) -> None:
     assert list(verify()) == []
 
 
-@pytest.mark.usefixtures("books")
+@pytest.mark.usefixtures("empty_database", "books")
 def test_right_books_are_right() -> None:
     assert list(verify()) == []
 
@@ -256,3 +228,33 @@ def test_verifying_may_take_longer_than_a_request(
     limit = ("{allowed}", "SELECT current_setting('statement_timeout') AS allowed")
     monkeypatch.setattr("app.credits.verification.CHECKS", (limit,))
     assert list(verify()) == ["0"]
+
+
+def run_command(settings: Settings) -> tuple[int, str]:
+    """Run `flask credits verify` on a database; return its exit code and what it printed."""
+    variables = {
+        "APP_ENV": "test",
+        "APP_DATA_DIR": str(settings.data_dir),
+        "APP_DATABASE_URL": settings.database_url,
+        "APP_DATABASE_MIGRATION_URL": settings.database_migration_url,
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "flask", "credits", "verify"],
+        cwd=PROJECT_ROOT,
+        env=inherited | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return ended.returncode, ended.stdout
+
+
+def test_the_command_prints_the_differences_and_exits_with_1(
+    empty_database: Settings, books: Books
+) -> None:
+    assert run_command(empty_database) == (0, "The books are right: every check passed.\n")
+    with damaging(empty_database) as connection:
+        connection.execute(text("UPDATE accounts SET held = 5 WHERE id = :alice"), books)
+    sentence = f"Account {books['alice']} holds back 5, but has no open holds.\n"
+    assert run_command(empty_database) == (1, sentence)

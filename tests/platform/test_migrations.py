@@ -3,6 +3,7 @@
 import importlib
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 import time
@@ -83,6 +84,19 @@ def test_revisions_are_numbered_and_each_follows_the_one_before() -> None:
     assert [revision.down_revision for revision in revisions] == [None, *names[:-1]]
     assert [Path(revision.path).stem for revision in revisions] == names
     assert migrations.head_revision() == script.get_current_head()
+
+
+def test_a_new_migration_is_a_valid_file_named_like_its_revision(
+    settings: Settings, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(migrations.DIRECTORY, tmp_path / "migrations")
+    config = migrations.configuration(settings)
+    config.set_main_option("script_location", str(copy))
+    command.revision(config, message="Tables of things", rev_id="9999_things")
+    made = (copy / "versions" / "9999_things.py").read_text()
+    assert made.startswith('"""Tables of things."""')
+    compile(made, "9999_things.py", "exec")
+    assert f'down_revision = "{migrations.head_revision()}"' in made
 
 
 def test_the_application_role_reads_the_revision_and_an_empty_database_has_none(

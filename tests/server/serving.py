@@ -68,8 +68,9 @@ class Server:
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        children = psutil.Process(self.process.pid).children()
-        return sorted(child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE)
+        return sorted(
+            child.pid for child in psutil.Process(self.process.pid).children() if lives(child)
+        )
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """Send a signal, and return how many seconds the end took."""
@@ -131,6 +132,13 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
         "APP_LOG_FORMAT": "json",
         **variables,
     }
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def answers(server: Server) -> bool:

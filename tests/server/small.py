@@ -29,12 +29,6 @@ app.wsgi_app = Edge(
     deadline_seconds=DEADLINE_SECONDS,
     body_seconds=BODY_SECONDS,
 )
-app.extensions["bursar_worker_start"] = [
-    lambda: logging.get_logger(__name__).info("started", pid=os.getpid())
-]
-app.extensions["bursar_worker_stop"] = [
-    lambda: logging.get_logger(__name__).info("stopped", pid=os.getpid())
-]
 
 
 @app.before_request

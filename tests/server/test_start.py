@@ -1,6 +1,8 @@
 """What happens before the first request: checks, the bind, a database that isn't there yet."""
 
+import base64
 import json
+import secrets
 import socket
 import subprocess
 import threading
@@ -25,7 +27,7 @@ from tests.server.serving import (
 PRODUCTION = {
     "APP_ENV": "production",
     "APP_PUBLIC_URL": "https://bursar.example.com",
-    "APP_AUTH_MASTER_KEYS": "1:" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY=",
+    "APP_AUTH_MASTER_KEYS": "1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
     "APP_SERVER_HOST": "127.0.0.1",
 }
 
@@ -58,12 +60,12 @@ def test_all_wrong_settings_are_told_at_once_before_the_bind(tmp_path: Path) -> 
 
 
 def test_in_production_the_problems_are_one_line_of_json(tmp_path: Path) -> None:
-    secret = "too-short-to-sign"
+    short = "too-short-to-sign"
     ended = start(
         tmp_path,
         APP_ENV="production",
         APP_AUTH_JWT_ALGORITHM="HS256",
-        APP_AUTH_JWT_SECRET=secret,
+        APP_AUTH_JWT_SECRET=short,
         APP_SERVER_PORT="0",
     )
     assert ended.returncode == 78
@@ -72,7 +74,7 @@ def test_in_production_the_problems_are_one_line_of_json(tmp_path: Path) -> None
     told = " ".join(line["problems"])
     assert "APP_SERVER_PORT" in told
     assert "APP_AUTH_JWT_SECRET" in told
-    assert secret not in ended.stderr
+    assert short not in ended.stderr
 
 
 def test_more_connections_than_the_database_has_are_refused(

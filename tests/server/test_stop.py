@@ -30,8 +30,8 @@ def test_an_idle_server_stops_within_two_seconds(tmp_path: Path, number: int) ->
             assert server.stop(number) < 2
             assert read_all(idle) == read_all(silent) == b""
         assert server.process.returncode == 0
-        # Each worker closed what it held, after its last request.
-        assert len(server.lines("stopped")) == 2
+        # Nobody had to be killed.
+        assert server.text().count("Worker exiting") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -113,15 +113,9 @@ def ask_until_closed(server: Server, answered: list[int], lost: list[str]) -> No
                 if response.getheader("Connection") == "close":
                     break
         except OSError as error:
-            # A connection that was made at the last moment may be reset before it is accepted.
-            if answered_here(connection):
-                lost.append(repr(error))
+            lost.append(repr(error))
         finally:
             connection.close()
-
-
-def answered_here(connection: HTTPConnection) -> bool:
-    return connection.sock is not None
 
 
 def test_a_second_interrupt_ends_what_runs_and_says_so(tmp_path: Path) -> None:

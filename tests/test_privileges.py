@@ -1,0 +1,139 @@
+"""The role that the service connects as owns nothing and may change nothing of books and audit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, make_url, text
+from sqlalchemy.exc import ProgrammingError
+
+from app.platform import db
+from app.platform.settings import Settings
+
+Sql = Callable[..., list[Row[Any]]]
+
+# All that the application's role may do, by table; a privilege on single columns in brackets.
+PRIVILEGES = {
+    "account_deltas": "SELECT",
+    "accounts": "SELECT",
+    "alembic_version": "SELECT",
+    "audit_events": "INSERT SELECT",
+    "audit_personal": "INSERT SELECT",
+    "entries": "SELECT",
+    "idempotency_keys": "DELETE INSERT SELECT UPDATE",
+    "login_sessions": "INSERT SELECT",
+    "signing_keys": "INSERT SELECT",
+    "transfers": "SELECT",
+    "users": "INSERT SELECT",
+}
+COLUMNS = {
+    "login_sessions": "confirmed_at ended_at ended_reason expires_at generation last_used_at",
+    "users": "password_hash",
+}
+FUNCTIONS = ["post_transfer_v1"]
+
+BOOKS_AND_AUDIT = (
+    "accounts",
+    "account_deltas",
+    "transfers",
+    "entries",
+    "audit_events",
+    "audit_personal",
+)
+REFUSED = [
+    statement.format(table=table)
+    for table in BOOKS_AND_AUDIT
+    for statement in (
+        "DELETE FROM {table}",
+        "TRUNCATE {table}",
+        "TRUNCATE {table} CASCADE",
+        "DROP TABLE {table}",
+        "ALTER TABLE {table} DISABLE TRIGGER ALL",
+        "ALTER TABLE {table} ADD COLUMN more text",
+        "CREATE INDEX ON {table} ((1))",
+        "CREATE TRIGGER mine BEFORE INSERT ON {table} EXECUTE FUNCTION refuse_change_v1()",
+    )
+] + [
+    "UPDATE accounts SET balance = 1",
+    "UPDATE account_deltas SET amount = 1",
+    "UPDATE transfers SET amount = 1",
+    "UPDATE entries SET amount = 1",
+    "UPDATE audit_events SET action = 'a.b.c'",
+    "UPDATE audit_personal SET data = ''",
+    "INSERT INTO account_deltas SELECT id, 1 FROM accounts",
+    "INSERT INTO accounts SELECT * FROM accounts",
+    "INSERT INTO transfers SELECT * FROM transfers",
+    "INSERT INTO entries SELECT * FROM entries",
+    "CREATE TABLE mine (id bigint)",
+    "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE OR REPLACE FUNCTION refuse_change_v1() RETURNS trigger LANGUAGE plpgsql"
+    " AS 'BEGIN RETURN NEW; END'",
+    "ALTER FUNCTION refuse_change_v1() RENAME TO mine",
+    "CREATE SCHEMA mine",
+    "SET session_replication_role = replica",
+]
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_the_service_may_not(settings: Settings, statement: str) -> None:
+    with (
+        pytest.raises(ProgrammingError, match=r"permission denied|must be owner"),
+        db.one_connection(settings) as connection,
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def test_the_service_may_do_exactly_what_is_listed_here(sql: Sql, settings: Settings) -> None:
+    role = make_url(settings.database_url).username
+    tables = sql(
+        """
+        SELECT table_name, string_agg(privilege_type, ' ' ORDER BY privilege_type)
+        FROM information_schema.table_privileges
+        WHERE table_schema = 'public' AND grantee IN (:role, 'PUBLIC') GROUP BY table_name
+        """,
+        role=role,
+    )
+    assert {row[0]: row[1] for row in tables} == PRIVILEGES
+    columns = sql(
+        """
+        SELECT table_name, string_agg(column_name, ' ' ORDER BY column_name)
+        FROM information_schema.column_privileges c
+        WHERE table_schema = 'public' AND grantee IN (:role, 'PUBLIC')
+            AND privilege_type = 'UPDATE' AND table_name <> 'idempotency_keys'
+        GROUP BY table_name
+        """,
+        role=role,
+    )
+    assert {row[0]: row[1] for row in columns} == COLUMNS
+
+
+def test_functions_with_the_owners_rights_are_for_the_service_alone(
+    sql: Sql, settings: Settings
+) -> None:
+    functions = sql(
+        """
+        SELECT proname, proconfig::text LIKE '%search_path=pg_catalog%' AS fixed,
+            has_function_privilege(:role, oid, 'EXECUTE') AS callable,
+            EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0) OR proacl IS NULL AS public
+        FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef
+        """,
+        role=make_url(settings.database_url).username,
+    )
+    assert all(function.fixed and not function.public for function in functions)
+    assert [function.proname for function in functions if function.callable] == FUNCTIONS
+
+
+def test_the_service_owns_nothing_and_is_nobody_special(settings: Settings) -> None:
+    with db.one_connection(settings) as connection:
+        role = connection.execute(
+            text(
+                """
+                SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication,
+                    (SELECT count(*) FROM pg_class WHERE relowner = r.oid)
+                    + (SELECT count(*) FROM pg_proc WHERE proowner = r.oid)
+                    + (SELECT count(*) FROM pg_auth_members WHERE member = r.oid)
+                FROM pg_roles r WHERE rolname = current_user
+                """
+            )
+        ).one()
+    assert tuple(role) == (False, 0)
