@@ -7,7 +7,7 @@ BIN := .venv/bin
 CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/auth/tokens.py app/platform/guards.py
 
 # What a PostgreSQL other than the embedded one could do otherwise.
-DATABASE_TESTS := tests/credits tests/test_constraints.py tests/platform/test_migrations.py
+DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
 
 .PHONY: help run test test-database test-system lint format lock FORCE
 

@@ -12,6 +12,8 @@ from sqlalchemy import Engine, Row, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from app import create_app
+from app.audit import service as audit
+from app.keys import service as keys
 from app.platform.settings import Settings
 from tests import network, people, seen
 from tests.client import Client
@@ -162,4 +164,7 @@ def sql(owner_engine: Engine) -> Callable[..., list[Row[Any]]]:
 def empty_database(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
     """The settings of a database without users, which the pool is on while the test runs."""
     with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
+        # The signing keys that this process remembers belong to one database.
+        keys.configure(fresh, record_created=audit.record_signing_key)
         yield fresh
+    keys.configure(settings, record_created=audit.record_signing_key)

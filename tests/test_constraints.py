@@ -10,121 +10,21 @@ import pytest
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
+from tests.valid_rows import (
+    ALICE,
+    BOB,
+    CAROL,
+    NEW,
+    NOBODY,
+    OTHER,
+    SEED,
+    THING,
+    TIME,
+    insert,
+)
+
 Sql = Callable[..., list[Row[Any]]]
 
-ALICE = "'00000000-0000-7000-8000-00000000000a'"
-BOB = "'00000000-0000-7000-8000-00000000000b'"
-CAROL = "'00000000-0000-7000-8000-00000000000c'"
-THING = "'00000000-0000-7000-8000-0000000000f1'"
-OTHER = "'00000000-0000-7000-8000-0000000000f2'"
-NOBODY = "'00000000-0000-7000-8000-0000000000ff'"
-ISSUANCE = "'00000000-0000-7000-8000-000000000001'"
-NEW = "gen_random_uuid()"
-TIME = "'2026-01-01 00:00:00+00'"
-
-# A valid row of each table, in SQL; the cases change what they are about.
-ROWS: dict[str, dict[str, str]] = {
-    "users": {
-        "id": NEW,
-        "email": "'a@example.org'",
-        "email_key": "gen_random_uuid()::text",
-        "email_verified": "false",
-        "name": "'A'",
-        "name_grams": "'{}'",
-        "password_hash": "'x'",
-        "roles": "'{}'",
-        "status": "'active'",
-        "version": "1",
-        "created_at": TIME,
-        "updated_at": TIME,
-    },
-    "signing_keys": {
-        "id": NEW,
-        "state": "'retiring'",
-        "public_key": "decode(repeat('00', 32), 'hex')",
-        "private_key": "decode(repeat('00', 60), 'hex')",
-        "master_key_version": "1",
-        "created_at": TIME,
-    },
-    "login_sessions": {
-        "id": NEW,
-        "user_id": ALICE,
-        "generation": "1",
-        "salt": "decode(repeat('00', 16), 'hex')",
-        "created_at": TIME,
-        "last_used_at": TIME,
-        "expires_at": TIME,
-    },
-    "audit_events": {
-        "id": NEW,
-        "action": "'a.b.c'",
-        "actor_kind": "'system'",
-        "subject_type": "'user'",
-        "details": "'{}'",
-        "created_at": TIME,
-    },
-    "audit_personal": {
-        "event_id": NEW,
-        "salt": "decode(repeat('00', 16), 'hex')",
-        "data": "'{}'",
-    },
-    "idempotency_keys": {
-        "user_id": ALICE,
-        "key": "gen_random_uuid()::text",
-        "fingerprint": "decode(repeat('00', 32), 'hex')",
-        "status": "200",
-        "content_type": "'application/json'",
-        "body": "'{}'",
-        "created_at": TIME,
-    },
-    "accounts": {"id": CAROL, "user_id": CAROL, "kind": "'user'"},
-    "account_deltas": {"account_id": ISSUANCE, "amount": "-5"},
-    "transfers": {
-        "id": NEW,
-        "kind": "'grant'",
-        "amount": "5",
-        "from_account_id": ISSUANCE,
-        "to_account_id": ALICE,
-        "actor_kind": "'system'",
-        "created_at": TIME,
-    },
-    "entries": {
-        "id": NEW,
-        "transfer_id": THING,
-        "account_id": ALICE,
-        "seq": "1",
-        "amount": "5",
-        "balance_after": "5",
-        "created_at": TIME,
-    },
-}
-
-
-def insert(table: str, **changes: str) -> str:
-    """Return an INSERT of the table's valid row with some columns changed."""
-    row = ROWS[table] | changes
-    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(row.values())});"
-
-
-# What is there before each case: two users, a transfer with its entries, one row of the rest.
-SEED = "".join(
-    [
-        "DELETE FROM signing_keys;",
-        insert("users", id=ALICE, email_key="'alice'"),
-        insert("users", id=BOB, email_key="'bob'"),
-        insert("signing_keys", id=THING, state="'active'", activated_at=TIME),
-        insert("login_sessions", id=THING),
-        insert("audit_events", id=THING),
-        insert("audit_personal", event_id=THING),
-        insert("idempotency_keys", key="'k'"),
-        insert("transfers", id=THING),
-        insert("entries", id=THING),
-        insert("entries", account_id=ISSUANCE, amount="-5", seq="NULL", balance_after="NULL"),
-        insert("account_deltas"),
-        # The deferred checks of these rows are done; those of the case are still to come.
-        "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;",
-    ]
-)
 REVERSAL = insert(
     "transfers", kind="'reversal'", from_account_id=ALICE, to_account_id=BOB, reverses_id=THING
 )

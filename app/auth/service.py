@@ -59,49 +59,54 @@ def login(*, email: str, password: str, actor: Actor) -> Tokens:
 
     Raises InvalidCredentials, UserSuspended, Overloaded or Unavailable.
     """
-    user = users.find_credentials(email)
-    genuine = passwords.verify(password, user.password_hash if user else None)
-    if user is None or not genuine or user.status in (Status.DELETING, Status.ERASED):
-        _record_failure(user, email=email, reason="credentials", actor=actor)
-        raise InvalidCredentials
-    now = clock.now()
-    if user.status == Status.SUSPENDED and not _is_over(user.suspended_until, now):
-        _record_failure(user, email=email, reason="suspended", actor=actor)
-        raise UserSuspended
+    while True:
+        user = users.find_credentials(email)
+        genuine = passwords.verify(password, user.password_hash if user else None)
+        if user is None or not genuine or user.status in (Status.DELETING, Status.ERASED):
+            _record_failure(user, email=email, reason="credentials", actor=actor)
+            raise InvalidCredentials
+        if user.status == Status.SUSPENDED and not _is_over(user.suspended_until, clock.now()):
+            _record_failure(user, email=email, reason="suspended", actor=actor)
+            raise UserSuspended
+        started = _start_session(user, password=password, actor=actor)
+        if started is not None:
+            return started
+        # The hash was replaced while this one was checked: by another password, or by another
+        # login that renewed it. Which of the two, only a new look can tell.
+
+
+def _start_session(user: UserRow, *, password: str, actor: Actor) -> Tokens | None:
+    """Begin the login session and audit it; None when the user's hash is another one by now."""
     new_hash = None
     if passwords.is_outdated(user.password_hash):
         new_hash = passwords.hash_password(password)
-    session_id, salt = ids.new(), os.urandom(_SALT_BYTES)
+    session_id, salt, now = ids.new(), os.urandom(_SALT_BYTES), clock.now()
     with transaction() as session:
-        started = users.hold_credentials(
+        if not users.hold_credentials(
             session, user_id=user.id, password_hash=user.password_hash, new_hash=new_hash
+        ):
+            return None
+        queries.start(
+            session,
+            id=session_id,
+            user_id=user.id,
+            generation=1,
+            confirmed_at=now,
+            salt=salt,
+            device=device_of(actor.user_agent),
+            address=actor.address,
+            created_at=now,
+            last_used_at=now,
+            expires_at=now + IDLE,
         )
-        if started:
-            queries.start(
-                session,
-                id=session_id,
-                user_id=user.id,
-                generation=1,
-                confirmed_at=now,
-                salt=salt,
-                device=device_of(actor.user_agent),
-                address=actor.address,
-                created_at=now,
-                last_used_at=now,
-                expires_at=now + IDLE,
-            )
-            audit.record(
-                session,
-                Action.SESSION_STARTED,
-                actor=replace(actor, kind="user", user_id=user.id),
-                subject_type="user",
-                subject_id=user.id,
-                details={"session_id": str(session_id)},
-            )
-    if not started:
-        # The password was changed while this one was checked.
-        _record_failure(user, email=email, reason="credentials", actor=actor)
-        raise InvalidCredentials
+        audit.record(
+            session,
+            Action.SESSION_STARTED,
+            actor=replace(actor, kind="user", user_id=user.id),
+            subject_type="user",
+            subject_id=user.id,
+            details={"session_id": str(session_id)},
+        )
     return _tokens(user.id, user.roles, session_id=session_id, generation=1, salt=salt)
 
 

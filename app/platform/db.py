@@ -32,8 +32,6 @@ MOST_CONNECTIONS: Final = 20
 ASSUMED_SERVER_LIMIT: Final = 100
 
 RETRYABLE: Final = frozenset({"40001", "40P01"})
-# The server ended an idle transaction; psycopg2 doesn't count these among OperationalError.
-ENDED_BY_SERVER: Final = frozenset({"25P03", "25P04"})
 # A limit of PostgreSQL itself, such as an index row that is too large: repeating never helps.
 PROGRAM_LIMIT_CLASS: Final = "54"
 
@@ -244,9 +242,10 @@ def _faults() -> Iterator[None]:
     except PoolTimeout as fault:
         raise Unavailable from fault
     except DBAPIError as fault:
-        state = _sqlstate(fault)
-        passing = isinstance(fault, OperationalError | InterfaceError) or state in ENDED_BY_SERVER
-        if (passing or fault.connection_invalidated) and state[:2] != PROGRAM_LIMIT_CLASS:
+        passing = isinstance(fault, OperationalError | InterfaceError)
+        # The second is for what psycopg2 files elsewhere, an idle transaction that was ended.
+        passing = passing or fault.connection_invalidated
+        if passing and not _sqlstate(fault).startswith(PROGRAM_LIMIT_CLASS):
             raise Unavailable from fault
         raise
 

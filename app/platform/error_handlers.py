@@ -17,6 +17,8 @@ def install(app: Flask) -> None:
     app.register_error_handler(ValidationError, _validation_error)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(500, _unexpected)
+    # Flask would log each unexpected error a second time, with its path.
+    app.logger.disabled = True
 
 
 def _app_error(error: AppError) -> Response:

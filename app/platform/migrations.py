@@ -1,7 +1,6 @@
 """Brings the database's tables to the state that this version of the code needs."""
 
 import logging
-import logging
 from typing import TYPE_CHECKING, Final
 
 from app.platform.settings import PROJECT_ROOT, Settings

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from werkzeug.sansio.utils import host_is_trusted
-
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
@@ -33,12 +31,18 @@ def locate(environ: dict[str, Any], *, proxies: int) -> None:
 
 
 def host_check(trusted: tuple[str, ...]) -> Callable[[str], bool]:
-    """Return a test for `Host` headers; without trusted names any well-formed one passes."""
+    """Return a test for `Host` headers, with or without a port; `.acme.org` is every subdomain."""
+    names = frozenset(name.lower() for name in trusted)
+    suffixes = tuple(name for name in names if name.startswith("."))
 
     # A service has few names: each is looked at once.
     @lru_cache(maxsize=256)
     def is_trusted(host: str) -> bool:
-        return bool(_HOST.fullmatch(host)) and (not trusted or host_is_trusted(host, trusted))
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found[1].lower()
+        return name in names or name.endswith(suffixes)
 
     return is_trusted
 

@@ -34,7 +34,7 @@ def take_in(environ: dict[str, Any]) -> AppError | None:
         body = _read(environ)
     except AppError as error:
         refusal = error
-    except BodyDeadline:
+    except (BodyDeadline, TimeoutError):
         refusal = RequestTimeout()
     except (OSError, ParseException):
         # gunicorn's errors about chunks, or a client that went away in the middle.

@@ -1,13 +1,12 @@
 """Reports unexpected errors to Sentry, and nothing of anybody's data with them.
 
 An event says which error, where in our code, in which release, and under which request id; the log
-lines with that id tell the rest. No body, header, query string, address, user, local variable or
-breadcrumb leaves the process, and of an error's own words only those of our own errors.
+lines with that id tell the rest. No body, header, query string, address, user, local variable,
+breadcrumb or word of an error leaves the process.
 """
 
 from typing import Any
 
-from app.platform.errors import AppError
 from app.platform.settings import Settings
 
 # What an event may consist of. Everything else is dropped, whatever a later SDK adds.
@@ -74,18 +73,15 @@ def stop(seconds: float) -> None:
     _started = False
 
 
-def _scrubbed(event: Any, hint: dict[str, Any]) -> Any:
+def _scrubbed(event: Any, _hint: dict[str, Any]) -> Any:
     """Return the event with only what is known to be harmless (an allow-list, not a deny-list)."""
     kept = {name: value for name, value in event.items() if name in _KEPT}
-    raised = hint.get("exc_info", (None, None, None))[1]
     for shown in kept.get("exception", {}).get("values", []):
-        # The words of foreign errors may quote parameters, rows or tokens.
+        # An error's words may quote parameters, rows or tokens.
         shown["value"] = ""
         frames = (shown.get("stacktrace") or {}).get("frames", [])
         for index, frame in enumerate(frames):
             frames[index] = {name: frame[name] for name in frame if name in _FRAME}
-    if isinstance(raised, AppError) and "exception" in kept:
-        kept["exception"]["values"][-1]["value"] = raised.code
     kept["contexts"] = {
         name: value for name, value in kept.get("contexts", {}).items() if name == "runtime"
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from sqlalchemy import Engine, text
 
 from app.platform import clock
 from tests.auth.refreshing import (
@@ -20,7 +21,11 @@ from tests.auth.refreshing import (
     stored,
     use,
 )
-from tests.auth.watching import statements
+from tests.auth.watching import (
+    statements,
+    transaction_of_another,
+    wait_until_somebody_waits_for,
+)
 from tests.client import Client
 from tests.people import TestUser
 
@@ -120,6 +125,25 @@ def test_many_who_refresh_together_rotate_once_and_nobody_is_signed_out(
         assert {use(client, answer) for answer in answers} == {200}
         signed_in = answers[0]
     assert stored(sql, signed_in)["ended_at"] is None
+
+
+def test_who_lost_the_race_looks_again_and_takes_nothing_back(
+    client: Client, signed_in: Tokens, sql: Sql, owner_engine: Engine
+) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        with transaction_of_another(owner_engine) as connection:
+            # Two rotations by somebody who was quicker; this one has read the first generation.
+            connection.execute(
+                text("UPDATE login_sessions SET generation = 3 WHERE id = :id"),
+                {"id": signed_in["session_id"]},
+            )
+            sent = thread.submit(refresh, client, signed_in)
+            wait_until_somebody_waits_for(connection)
+        assert_refused(sent.result(), "SESSION_REVOKED")
+    assert (stored(sql, signed_in)["generation"], stored(sql, signed_in)["ended_reason"]) == (
+        3,
+        "reuse",
+    )
 
 
 def test_reuse_by_many_together_is_recorded_once(

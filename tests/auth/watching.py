@@ -1,11 +1,17 @@
 """Watches what the service asks of its database."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine
+
+WAITERS = text(
+    "SELECT count(*) FROM pg_locks"
+    " WHERE NOT granted AND transactionid = CAST(CAST(pg_current_xact_id() AS text) AS xid)"
+)
 
 
 @contextmanager
@@ -21,3 +27,21 @@ def statements() -> Iterator[list[str]]:
         yield sent
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def transaction_of_another(engine: Engine) -> Iterator[Connection]:
+    """Give a connection in a transaction, which is committed at the end."""
+    with (
+        engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+def wait_until_somebody_waits_for(connection: Connection) -> None:
+    """Return once another transaction waits for this connection's."""
+    end = time.monotonic() + 2
+    while not connection.scalar(WAITERS):
+        assert time.monotonic() < end, "nobody waits"
+        time.sleep(0.01)

@@ -22,6 +22,7 @@ from sqlalchemy import text
 from app.platform import db, psycopg2_gevent
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings, load_settings
+from tests.platform.things import terminate_all
 
 SLEEP = text("SELECT pg_sleep(:seconds)")
 
@@ -129,13 +130,8 @@ def a_statement_that_never_ends_is_cut_once_for_all_its_wakes() -> None:
 def connections_that_the_server_closed_are_replaced() -> None:
     settings = start(size=5)
     assert_pool_is_whole(5)
-    terminate = text(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-    )
     for pause in (0.0, 0.3):
-        with db.one_connection(settings) as connection:
-            assert len(connection.execute(terminate).all()) >= 5
+        terminate_all(settings)
         gevent.sleep(pause)
         assert_pool_is_whole(5)
 
@@ -287,6 +283,12 @@ def a_watcher_ends_with_its_connection() -> None:
     gevent.sleep(0.05)
     assert (ended.hung_up, ended.watcher) == (True, None)
     assert ended.is_stale()
+    # Cut in the middle of a statement: psycopg2 has closed the descriptor by itself.
+    cut = connect()
+    cut.limit = 0.2
+    with pytest.raises(psycopg2.OperationalError, match="did not answer in time"):
+        cut.cursor().execute("SELECT pg_sleep(30)")
+    assert (bool(cut.closed), cut.watcher) == (True, None)
     # Lost without being closed.
     lost = connect()
     watcher, reference = lost.watcher, weakref.ref(lost)

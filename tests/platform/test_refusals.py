@@ -109,9 +109,7 @@ def test_a_path_with_a_malformed_id_is_not_found_even_without_a_token(client: Cl
         assert_error(client.get(path), 404, "NOT_FOUND")
 
 
-def test_ids_of_nobody_are_not_found(
-    client: Client, api: list[Operation], admin: TestUser
-) -> None:
+def test_ids_of_nobody_are_not_found(client: Client, api: list[Operation], admin: TestUser) -> None:
     for method, path, _ in api:
         if any(len(part) == 36 for part in path.split("/")):
             assert_error(client.request(method, path, token=admin.token), 404, "NOT_FOUND")
@@ -183,9 +181,7 @@ def test_a_key_is_good_for_one_request(
         assert again.headers["Idempotent-Replayed"] == "true"
         assert again.headers["Location"] == first.headers["Location"]
         assert again.headers["X-Request-Id"] != first.headers["X-Request-Id"]
-        other = client.post(
-            path, token=sender.token, key=key, json=body(receiver) | {"amount": 2}
-        )
+        other = client.post(path, token=sender.token, key=key, json=body(receiver) | {"amount": 2})
         assert_error(other, 422, "IDEMPOTENCY_KEY_REUSED")
 
 

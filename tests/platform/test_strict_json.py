@@ -12,7 +12,7 @@ from app.platform.strict_json import loads
         b'{"amount": 5, "memo": "caf\xc3\xa9", "nested": [{"a": null}, true, 1.5]}',
         b'"plain"',
         b"[" * 32 + b"]" * 32,
-        '{"emoji": "\\ud83d\\ude00"}'.encode(),
+        b'{"emoji": "\\ud83d\\ude00"}',
     ],
 )
 def test_unambiguous_json_is_read(body: bytes) -> None:
