@@ -89,6 +89,11 @@ def pre_fork(server, worker):
     startup.before_fork(worker, list(server.WORKERS.values()))
 
 
+def post_fork(server, worker):
+    """Let the worker find the signals that came before it could handle them."""
+    worker.early_signals = server.SIG_QUEUE
+
+
 def post_worker_init(worker):
     """Open what a worker needs, after the fork and with the application loaded."""
     startup.start_worker(worker, settings)

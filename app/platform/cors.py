@@ -1,6 +1,6 @@
 """Lets pages of the allowed origins call the API from a browser, with credentials."""
 
-from flask import Flask
+from flask import Flask, Response
 from flask_cors import CORS
 
 from app.platform.edge import EXPOSED_HEADERS
@@ -30,3 +30,10 @@ def install(app: Flask, settings: Settings) -> None:
         methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         max_age=PREFLIGHT_SECONDS,
     )
+
+    @app.after_request
+    def vary(response: Response) -> Response:
+        # flask-cors leaves this out when there is one origin, and a shared cache would then give
+        # the page an answer that was stored for somebody without one.
+        response.vary.add("Origin")
+        return response

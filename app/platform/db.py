@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Final
 from gevent import monkey
 from sqlalchemy import BigInteger, Connection, DateTime, Engine, MetaData, NullPool, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from app.platform import psycopg2_gevent
@@ -239,8 +238,6 @@ def _faults() -> Iterator[None]:
     """
     try:
         yield
-    except PoolTimeout as fault:
-        raise Unavailable from fault
     except DBAPIError as fault:
         passing = isinstance(fault, OperationalError | InterfaceError)
         # The second is for what psycopg2 files elsewhere, an idle transaction that was ended.

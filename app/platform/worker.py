@@ -6,6 +6,7 @@ and drops running requests on Ctrl-C.
 """
 
 import errno
+import signal
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,7 @@ ACCEPT_SECONDS = 0.5
 # What a client has on its way on a kept connection, when the listener closes, is still answered.
 IDLE_GRACE_SECONDS = 0.3
 PAUSE_SECONDS = 0.1
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 # The worker must be done before the master kills it at graceful_timeout, without a log line.
 CUT_BEFORE_KILL_SECONDS = 3.0
 # One Ctrl-C reaches a worker twice: from the terminal, and from the master.
@@ -131,9 +133,13 @@ class Worker(GeventWorker):
         self._answered: set[Any] = set()
         self._asked_to_stop: float | None = None
         self._in_a_hurry = False
+        # The master's queue of signals, as the fork has copied it; gunicorn.conf.py sets it.
+        self.early_signals: Any = None
 
     def run(self) -> None:
         """Serve until `alive` is set to False: by a signal, the reloader or a limit of gunicorn."""
+        if self._missed_a_stop():
+            self.alive = False
         servers = [self._serve(listener) for listener in self.sockets]
         while self.alive:
             self._pause()
@@ -198,6 +204,17 @@ class Worker(GeventWorker):
                 raise
             log.exception("application_not_loaded")
             self.wsgi = _not_loaded
+
+    def _missed_a_stop(self) -> bool:
+        """Tell whether a stop was asked for before this process had handlers of its own.
+
+        Until then a signal only reaches this process's copy of the master's queue. Unnoticed, the
+        stop would hang until the master kills the worker.
+        """
+        early = []
+        while self.early_signals is not None and not self.early_signals.empty():
+            early.append(self.early_signals.get_nowait())
+        return not STOP_SIGNALS.isdisjoint(early)
 
     def _serve(self, listener: Any) -> StreamServer:
         """Accept connections on a listener, each in a greenlet of its own."""

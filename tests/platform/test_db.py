@@ -86,6 +86,12 @@ def test_a_read_takes_one_round_trip_and_a_transaction_three(round_trips: list[o
         assert len(round_trips) == 8
 
 
+def test_a_stricter_isolation_level_can_still_be_had(own: Settings) -> None:
+    with db.one_connection(own) as connection:
+        strict = connection.execution_options(isolation_level="SERIALIZABLE")
+        assert strict.scalar(text("SHOW transaction_isolation")) == "serializable"
+
+
 def test_every_connection_has_its_time_limits() -> None:
     shown = {}
     with db.reading() as connection:

@@ -18,6 +18,7 @@ from structlog.contextvars import bound_contextvars
 from app.platform import logging
 from app.platform.errors import Conflict
 from app.platform.settings import Settings, load_settings
+from tests.server.serving import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -249,12 +250,7 @@ def test_what_nobody_caught_is_one_line_wherever_it_happened(tmp_path: Path) -> 
     ended = subprocess.run(
         [sys.executable, "-c", UNCAUGHT],
         cwd=ROOT,
-        env={
-            "APP_ENV": "test",
-            "APP_DATA_DIR": str(tmp_path),
-            "APP_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/nothing",
-            "APP_LOG_FORMAT": "json",
-        },
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         check=False,

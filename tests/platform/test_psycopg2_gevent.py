@@ -11,7 +11,7 @@ import pytest
 from app.platform import db
 from app.platform.settings import PROJECT_ROOT, Settings
 from tests.database import Databases, variables
-from tests.platform import gevent_programs
+from tests.platform import gevent_kills, gevent_programs
 
 TABLES = """
 CREATE TABLE things (id bigint PRIMARY KEY);
@@ -26,15 +26,14 @@ GRANT ALL ON things, slow_to_commit TO PUBLIC;
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
-from tests.platform import gevent_programs
-gevent_programs.{name}()
+from tests.platform import {module} as programs
+programs.{name}()
 """
 PROGRAMS = [
-    name
-    for name, function in inspect.getmembers(gevent_programs, inspect.isfunction)
-    if not inspect.signature(function).parameters
-    and function.__module__ == gevent_programs.__name__
-    and name != "tick"
+    (module.__name__.rpartition(".")[2], name)
+    for module in (gevent_programs, gevent_kills)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and name != "tick"
 ]
 
 
@@ -47,10 +46,10 @@ def own(databases: Databases) -> Iterator[Settings]:
         yield settings
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_in_a_gevent_worker(name: str, own: Settings) -> None:
+@pytest.mark.parametrize(("module", "name"), PROGRAMS)
+def test_in_a_gevent_worker(module: str, name: str, own: Settings) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM.format(name=name)],
+        [sys.executable, "-W", "error", "-c", PROGRAM.format(module=module, name=name)],
         cwd=PROJECT_ROOT,
         env={**os.environ, **variables(own)},
         capture_output=True,

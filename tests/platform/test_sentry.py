@@ -14,6 +14,7 @@ import brotli
 import pytest
 
 from app.platform import sentry
+from tests.server.serving import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 # As in a worker: patched first, started after, the error on its way through Flask and the edge.
@@ -104,14 +105,11 @@ def test_no_canary_reaches_sentry(received: Received, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", SERVICE],
         cwd=ROOT,
-        env={
-            "APP_ENV": "test",
-            "APP_DATA_DIR": str(tmp_path),
-            "APP_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/nothing",
-            "APP_LOG_FORMAT": "json",
-            "APP_SENTRY_DSN": f"http://key@127.0.0.1:{received.server_address[1]}/1",
-            "APP_BUILD_COMMIT": "abc123",
-        },
+        env=environment(
+            tmp_path,
+            APP_SENTRY_DSN=f"http://key@127.0.0.1:{received.server_address[1]}/1",
+            APP_BUILD_COMMIT="abc123",
+        ),
         capture_output=True,
         text=True,
         check=False,

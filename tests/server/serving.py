@@ -112,8 +112,7 @@ def serving(
             raise AssertionError(server.text())
         yield server
     finally:
-        if process.poll() is None:
-            end(process)
+        end(process)
 
 
 def command(*options: str, app: str | None = None) -> list[str]:
@@ -150,6 +149,8 @@ def answers(server: Server) -> bool:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a master and its workers, whatever state they are in."""
+    if process.poll() is not None:
+        return
     process.terminate()
     try:
         process.wait(PATIENCE)

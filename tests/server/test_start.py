@@ -6,6 +6,7 @@ import secrets
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,17 @@ def test_it_waits_for_its_database_and_finds_it(tmp_path: Path, databases: Datab
             assert server.get("/health").status == 200
 
 
+def test_a_database_that_says_nothing_is_slow_and_holds_nobody(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://nobody:nothing@127.0.0.1:{silent.getsockname()[1]}/nothing"
+        with serving(tmp_path, APP_DATABASE_URL=url) as server:
+            began = time.monotonic()
+            refused = server.get("/ready")
+            assert (refused.status, refused.json["checks"]["database"]) == (503, "slow")
+            assert 1 <= time.monotonic() - began < 2
+            assert server.get("/health").status == 200
+
+
 def test_a_database_that_was_never_migrated_is_not_ready(
     tmp_path: Path, databases: Databases
 ) -> None:
@@ -180,8 +192,8 @@ def test_the_metrics_have_an_address_of_their_own(tmp_path: Path) -> None:
 
 
 def test_nothing_warns_about_a_late_patch(tmp_path: Path) -> None:
-    with serving(tmp_path, APP_LOG_LEVEL="debug") as server:
-        server.get("/who")
+    with serving(tmp_path, app=None) as server:
+        server.get("/api/v1/users/me")
         server.stop()
         assert "MonkeyPatchWarning" not in server.text()
         assert [line for line in server.text().splitlines() if '"level":"warning"' in line] == []

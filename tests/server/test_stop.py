@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 from http.client import HTTPConnection
@@ -11,7 +13,12 @@ import pytest
 
 from tests.server.serving import (
     PATIENCE,
+    ROOT,
     Server,
+    command,
+    end,
+    environment,
+    free_port,
     read_all,
     read_answer,
     serving,
@@ -22,12 +29,13 @@ WHO = b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_server_stops_within_two_seconds(tmp_path: Path, number: int) -> None:
+def test_an_idle_server_stops_in_a_moment(tmp_path: Path, number: int) -> None:
     with serving(tmp_path, APP_SERVER_WORKERS="2") as server, server.connect() as idle:
         idle.sendall(WHO)
         read_answer(idle)
         with server.connect() as silent:
-            assert server.stop(number) < 2
+            # About one second; the rest is for a machine that is busy with other tests.
+            assert server.stop(number) < 3
             assert read_all(idle) == read_all(silent) == b""
         assert server.process.returncode == 0
         # Nobody had to be killed.
@@ -48,6 +56,42 @@ def test_a_running_request_is_finished_and_its_connection_closed(
         assert b"Connection: close" in head
         assert body == b"slept"
         server.process.wait(PATIENCE)
+
+
+# As on a busy machine: the worker is still starting when the signal comes.
+SLOW_START = """
+exec(open("gunicorn.conf.py").read())
+hand_over = post_fork
+
+def post_fork(server, worker):
+    hand_over(server, worker)
+    time.sleep(1)
+
+import time
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_comes_while_a_worker_starts_is_not_lost(tmp_path: Path, number: int) -> None:
+    configuration = tmp_path / "slow.conf.py"
+    configuration.write_text(SLOW_START)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(f"--config={configuration}", app="tests.server.small:app"),
+            cwd=ROOT,
+            env=environment(tmp_path, APP_SERVER_PORT=str(free_port())),
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: "Booting worker" in log.read_text())
+        time.sleep(0.2)
+        began = time.monotonic()
+        process.send_signal(number)
+        process.wait(PATIENCE)
+        assert time.monotonic() - began < 8
+    finally:
+        end(process)
 
 
 def test_new_connections_are_refused_while_a_request_is_finished(tmp_path: Path) -> None:
@@ -133,7 +177,7 @@ def test_a_second_interrupt_ends_what_runs_and_says_so(tmp_path: Path) -> None:
         assert server.lines("requests_cut")[0]["running"] == 1
 
 
-def drain(client: object) -> None:
+def drain(client: socket.socket) -> None:
     try:
         read_all(client)
     except OSError:
