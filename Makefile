@@ -15,7 +15,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
 
 run: .venv/.service $(if $(APP_DATABASE_URL)$(APP_DATABASE_URL_FILE),,.venv/.embedded) ## start everything: PostgreSQL, migrations and the service, until Ctrl-C
-	@exec $(BIN)/python -m app.run --end-with-parent
+	@exec $(BIN)/python -m app.launcher --end-with-parent
 
 test: .venv/.dev ## run the tests with coverage, on a PostgreSQL of their own or on TEST_DATABASE_URL
 	$(BIN)/coverage erase

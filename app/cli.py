@@ -4,7 +4,6 @@ Thin: they call the services that the routes call, and print what came of it.
 """
 
 import getpass
-import ipaddress
 import sys
 import urllib.error
 import urllib.request
@@ -69,21 +68,12 @@ def verify() -> None:
 def health() -> None:
     """Ask the running service on this machine whether it is alive; exit 1 when it isn't."""
     settings = _settings()
-    url = f"http://{_own_address(settings)}/health"
+    url = f"http://{settings.server_address}/health"
     try:
         with urllib.request.urlopen(url, timeout=3) as response:
             click.echo(response.read().decode())
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise click.ClickException(f"{url} doesn't answer: {error}") from None
-
-
-def _own_address(settings: Settings) -> str:
-    """Return where to reach the service; one that listens everywhere is on loopback too."""
-    try:
-        everywhere = ipaddress.ip_address(settings.server_host).is_unspecified
-    except ValueError:
-        everywhere = False
-    return f"localhost:{settings.server_port}" if everywhere else settings.server_bind
 
 
 def _settings() -> Settings:

@@ -23,7 +23,9 @@ def install(app: Flask) -> None:
 
 def _app_error(error: AppError) -> Response:
     if error.status == 503:
-        log.error("unavailable", code=error.code, exc_info=error)
+        # A fault behind it is something broken; a queue that is too long is only load.
+        level = log.error if error.__cause__ else log.warning
+        level("unavailable", code=error.code, exc_info=error)
     response = http.reply(http.refusal(error))
     response.headers.extend(error.headers)
     return response

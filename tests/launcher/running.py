@@ -16,7 +16,7 @@ from tests.system.external_postgres import free_port
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 READY = "Bursar is ready"
-LAUNCHER = (sys.executable, "-m", "app.run", "--end-with-parent")
+LAUNCHER = (sys.executable, "-m", "app.launcher", "--end-with-parent")
 
 
 class Run:

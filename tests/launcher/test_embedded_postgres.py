@@ -18,10 +18,10 @@ import psycopg2
 import pytest
 
 from app.platform.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, urls
-from app.platform.embedded_postgres_cluster import check_room, make_cluster, postmaster
-from app.platform.embedded_postgres_place import Account, Place, settle
-from app.platform.embedded_postgres_process import listens
-from app.platform.embedded_postgres_programs import programs
+from app.platform.embedded_postgres.cluster import check_room, make_cluster, postmaster
+from app.platform.embedded_postgres.place import Account, Place, settle
+from app.platform.embedded_postgres.process import listens
+from app.platform.embedded_postgres.programs import programs
 from app.platform.processes import running_program
 
 ROOT = Path(__file__).resolve().parents[2]

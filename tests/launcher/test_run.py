@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.platform import preflight
+from app.launcher import preflight
+from app.launcher.preflight import StartError, check_database
 from app.platform.embedded_postgres import EmbeddedPostgres, urls
-from app.platform.embedded_postgres_place import settle
-from app.platform.embedded_postgres_process import listens
-from app.platform.preflight import StartError, check_database
+from app.platform.embedded_postgres.place import settle
+from app.platform.embedded_postgres.process import listens
 from tests.database import Databases
 from tests.launcher.running import Run, running, stop
 from tests.system.external_postgres import free_port

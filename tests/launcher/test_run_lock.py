@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from app.platform.run_lock import AlreadyRunning, RunLock
+from app.launcher.run_lock import AlreadyRunning, RunLock
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import subprocess, sys, time
 from pathlib import Path
-from app.platform.run_lock import RunLock
+from app.launcher.run_lock import RunLock
 lock = RunLock.take(Path(sys.argv[1]), address="http://127.0.0.1:3000", say=print)
 {then}
 """

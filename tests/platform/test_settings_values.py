@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
-from app.platform import settings_addresses as addresses
-from app.platform import settings_values as values
+from app.platform.settings import addresses, values
 
 KEY = b64encode(bytes(32)).decode()
 OTHER_KEY = b64encode(b"\x01" * 32).decode()

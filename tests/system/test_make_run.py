@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from app.platform.embedded_postgres_place import settle
-from app.platform.embedded_postgres_process import listens
+from app.platform.embedded_postgres.place import settle
+from app.platform.embedded_postgres.process import listens
 from tests.launcher.running import ROOT, Run, stop
 from tests.launcher.test_run import users
 from tests.system.external_postgres import free_port
@@ -142,7 +142,7 @@ def a_user_id_without_a_name_is_told_so(clone: Clone) -> None:
         run = Run(
             Path(open_to_all) / "data",
             port=free_port(),
-            command=(str(clone.folder / ".venv/bin/python"), "-m", "app.run"),
+            command=(str(clone.folder / ".venv/bin/python"), "-m", "app.launcher"),
             cwd=clone.folder,
             identity={"user": 54321, "group": 54321, "extra_groups": []},
         )

@@ -13,12 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from app.platform import settings_addresses as addresses
-from app.platform import settings_values as values
-from app.platform.settings_rules import PRODUCTION, broken_rules, complete
-from app.platform.settings_sources import PREFIX, Sources
+from app.platform.settings import addresses, values
+from app.platform.settings.rules import PRODUCTION, broken_rules, complete
+from app.platform.settings.sources import PREFIX, Sources
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENTS = ("development", "test", "staging", "production")
 
 # EX_CONFIG of sysexits.h: the configuration is wrong, so starting again doesn't help.
@@ -206,9 +205,13 @@ class Settings:
 
     @property
     def server_bind(self) -> str:
-        """Give host and port as one address, with brackets around IPv6."""
-        host = f"[{self.server_host}]" if ":" in self.server_host else self.server_host
-        return f"{host}:{self.server_port}"
+        """Give the address to listen at, with brackets around IPv6."""
+        return addresses.with_port(self.server_host, self.server_port)
+
+    @property
+    def server_address(self) -> str:
+        """Give the address by which this machine reaches the service."""
+        return addresses.reached_from_here(self.server_host, self.server_port)
 
     @property
     def version(self) -> str:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from app.platform.embedded_postgres_place import (
+from app.platform.embedded_postgres.place import (
     SOCKET_NAME,
     Account,
     EmbeddedPostgresError,

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import psycopg2
 
-from app.platform.embedded_postgres_cluster import (
+from app.platform.embedded_postgres.cluster import (
     ENVIRONMENT,
     disown_reused_pid,
     last_lines,
     postmaster,
 )
-from app.platform.embedded_postgres_place import EmbeddedPostgresError, Place
+from app.platform.embedded_postgres.place import EmbeddedPostgresError, Place
 from app.platform.processes import end_with_parent, running_program
 
 SERVER_SETTINGS = {

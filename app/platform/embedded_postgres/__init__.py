@@ -16,16 +16,16 @@ from urllib.parse import quote
 from psycopg2 import extensions, sql
 
 from app.platform.development import development_secret
-from app.platform.embedded_postgres_cluster import (
+from app.platform.embedded_postgres.cluster import (
     ROOM_FOR_START,
     SUPERUSER,
     check_room,
     last_lines,
     make_cluster,
 )
-from app.platform.embedded_postgres_place import EmbeddedPostgresError, Place, settle
-from app.platform.embedded_postgres_process import end, first_connection, launch, listens
-from app.platform.embedded_postgres_programs import programs
+from app.platform.embedded_postgres.place import EmbeddedPostgresError, Place, settle
+from app.platform.embedded_postgres.process import end, first_connection, launch, listens
+from app.platform.embedded_postgres.programs import programs
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "urls"]
 

@@ -6,7 +6,6 @@ with it too: the lock on the data folder says that nobody else can be using it a
 
 import argparse
 import http.client
-import ipaddress
 import os
 import signal
 import subprocess
@@ -16,17 +15,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from app.platform import migrations
-from app.platform.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from app.platform.preflight import (
+from app.launcher.preflight import (
     StartError,
     check_database,
     check_port,
     one_line,
     recorded_revision,
 )
+from app.launcher.run_lock import AlreadyRunning, RunLock
+from app.launcher.stop_signals import Interrupted, StopSignals
+from app.platform import migrations
+from app.platform.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from app.platform.processes import end_with_parent, follow_parent
-from app.platform.run_lock import AlreadyRunning, RunLock
 from app.platform.settings import (
     EXIT_CODE,
     PROJECT_ROOT,
@@ -34,7 +34,6 @@ from app.platform.settings import (
     SettingsError,
     load_settings,
 )
-from app.platform.stop_signals import Interrupted, StopSignals
 
 # A cold disk and one slow core need some seconds until every worker is up.
 READY_SECONDS = 60.0
@@ -44,7 +43,7 @@ WATCH_SECONDS = 1.0
 
 def main(arguments: Sequence[str]) -> int:
     """Run the service until it is told to stop, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m app.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m app.launcher", description=__doc__)
     parser.add_argument(
         "--end-with-parent",
         action="store_true",
@@ -82,7 +81,7 @@ def _run(signals: StopSignals) -> int:
     """Start everything in order, serve, and stop in the opposite order."""
     settings = load_settings()
     say(f"Bursar {settings.version}, {settings.env}, with data in {settings.data_dir}")
-    lock = RunLock.take(settings.data_dir, address=f"http://{_address(settings)}", say=say)
+    lock = RunLock.take(settings.data_dir, address=f"http://{settings.server_address}", say=say)
     try:
         check_port(settings)
         with _database(settings) as database:
@@ -165,7 +164,7 @@ def _serve(
             _complain(f"PostgreSQL has ended. The end of its log:\n{database.last_log_lines()}")
             failed = True
         elif not ready:
-            answer = _ask_ready(_address(settings))
+            answer = _ask_ready(settings.server_address)
             ready = answer == "200"
             if ready:
                 _welcome(settings, database)
@@ -217,15 +216,6 @@ def _ask_ready(address: str) -> str:
     return "200" if response.status == 200 else f"/ready answers {response.status} {body}"
 
 
-def _address(settings: Settings) -> str:
-    """Return where to reach the service; one that listens everywhere is on loopback too."""
-    try:
-        everywhere = ipaddress.ip_address(settings.server_host).is_unspecified
-    except ValueError:
-        everywhere = False
-    return f"localhost:{settings.server_port}" if everywhere else settings.server_bind
-
-
 def _welcome(settings: Settings, database: EmbeddedPostgres | None) -> None:
     """Say where everything is, and what to try next."""
     where = "set by APP_DATABASE_URL" if database is None else str(database.place.home)
@@ -234,9 +224,9 @@ def _welcome(settings: Settings, database: EmbeddedPostgres | None) -> None:
         flask = flask.relative_to(Path.cwd())
     say(
         f"""
-Bursar is ready: http://{_address(settings)}
+Bursar is ready: http://{settings.server_address}
 
-  Reference  http://{_address(settings)}/docs
+  Reference  http://{settings.server_address}/docs
   Database   {where}
   Data       {settings.data_dir}
   Next       make yourself an administrator, in another terminal:

@@ -1,6 +1,6 @@
 """The shapes of settings that are addresses: hosts, origins, URLs.
 
-The rule of settings_values.py holds here too: a message says what the value must be, and never
+The rule of values.py holds here too: a message says what the value must be, and never
 repeats it.
 """
 
@@ -148,3 +148,20 @@ def _split(raw: Any) -> SplitResult | None:
         return parts if parts.port is None or parts.port > 0 else None
     except ValueError:
         return None
+
+
+def with_port(host: str, port: int) -> str:
+    """Give host and port as one address, with brackets around IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reached_from_here(host: str, port: int) -> str:
+    """Give the address by which this machine reaches a server that listens at the host.
+
+    One that listens everywhere is on loopback too.
+    """
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        everywhere = False
+    return with_port("localhost" if everywhere else host, port)
