@@ -16,7 +16,6 @@ from uuid import UUID
 
 from sqlalchemy import DateTime, LargeBinary, SmallInteger, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.platform import clock
@@ -95,17 +94,16 @@ def once(
 
     Raises IdempotencyInProgress, IdempotencyKeyReused, Unavailable and what `work` raises.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    attempts = 0
+    while True:
         try:
             return _attempt(actor=actor, request=request, work=work, respond=respond)
-        except (DBAPIError, Unavailable) as error:
-            if not is_retryable(error):
+        except Unavailable as error:
+            attempts += 1
+            if attempts == ATTEMPTS or not is_retryable(error):
                 raise
-            if attempt == ATTEMPTS:
-                raise Unavailable from error
         # The transaction is over: nothing is locked while we wait for the other side to finish.
-        time.sleep(_random.uniform(0, 0.02 * 2**attempt))
-    raise AssertionError("unreachable: the last attempt returns or raises")
+        time.sleep(_random.uniform(0, 0.02 * 2**attempts))
 
 
 def _attempt(

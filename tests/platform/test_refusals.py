@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from flask import Flask
+from marshmallow import ValidationError
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
@@ -277,6 +278,24 @@ def test_a_mistake_of_ours_says_nothing_but_its_request_id(
     answer = client.get("/api/v1/users/me")
     assert_error(answer, 500, "INTERNAL_ERROR")
     assert b"secret" not in answer.data
+
+
+def test_a_validation_error_from_anywhere_names_its_fields(
+    app: Flask, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def picky() -> None:
+        raise ValidationError({"items": {1: {"quantity": ["Too many."]}}})
+
+    monkeypatch.setitem(app.before_request_funcs, None, [picky])
+    answer = client.get("/api/v1/users/me")
+    assert_error(answer, 422, "VALIDATION_ERROR")
+    assert answer.json["error"]["details"] == {"items.1.quantity": ["Too many."]}
+
+
+def test_a_path_with_doubled_slashes_is_redirected(client: Client) -> None:
+    answer = client.get("/api/v1//users/me")
+    assert answer.status_code == 308
+    assert answer.headers["Location"].endswith("/api/v1/users/me")
 
 
 def test_another_method_is_not_allowed_and_says_which_are(client: Client) -> None:
