@@ -12,6 +12,7 @@ RUN python -m venv /opt/venv \
 FROM ${PYTHON}
 # What the workers count lies in memory, where a container may write even when its file system is read-only.
 ENV APP_ENV=production \
+    FLASK_SKIP_DOTENV=1 \
     APP_DATA_DIR=/dev/shm/bursar \
     PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

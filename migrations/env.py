@@ -15,17 +15,8 @@ LOCK = 4_061_938_275_510
 LOCK_WAIT_SECONDS = 600
 LOCK_POLL_SECONDS = 0.2
 
-
-def include_object(
-    _item: object, name: str | None, kind: str, _reflected: bool, _compare_to: object
-) -> bool:
-    """Leave the job queue's own tables alone: Alembic would propose to drop them."""
-    return not (kind == "table" and (name or "").startswith("procrastinate_"))
-
-
 OPTIONS: dict[str, Any] = {
     "target_metadata": Base.metadata,
-    "include_object": include_object,
     "transaction_per_migration": True,
     "compare_type": True,
     "compare_server_default": True,

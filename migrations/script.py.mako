@@ -13,8 +13,3 @@ depends_on = None
 def upgrade() -> None:
     """Say what is there afterwards."""
     ${upgrades if upgrades else "pass"}
-
-
-def downgrade() -> None:
-    """Say what is lost."""
-    ${downgrades if downgrades else "pass"}

@@ -55,15 +55,13 @@ class Databases:
         return f"{self.prefix}_template"
 
     def settings(self, database: str, **variables: str) -> Settings:
-        """Return settings for one of the databases, with cheap hashes, as if by `variables`."""
+        """Return the test environment's settings for one of the databases, as if by `variables`."""
         return load_settings(
             {
                 "APP_ENV": "test",
                 "APP_DATA_DIR": self.folder,
                 "APP_DATABASE_URL": self._url(self.application, database),
                 "APP_DATABASE_MIGRATION_URL": self._url(self.owner, database),
-                "APP_AUTH_ARGON2_MEMORY_KIB": "64",
-                "APP_AUTH_ARGON2_TIME_COST": "1",
                 "APP_LOG_LEVEL": "warning",
                 **variables,
             }

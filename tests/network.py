@@ -1,4 +1,4 @@
-"""Keeps the tests on this machine: a socket that leaves loopback is an error."""
+"""Keeps the tests on this machine: a socket that leaves loopback is an error; gives free ports."""
 
 import ipaddress
 import socket
@@ -25,6 +25,14 @@ def close() -> None:
 
     socket.socket.connect = connect
     socket.socket.connect_ex = connect_ex
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _refuse_others(own: socket.socket, address: Any) -> None:

@@ -37,6 +37,7 @@ def documented(app: Flask) -> set[Seen]:
         for method, operation in operations.items()
         if method != "parameters"
         for status in operation["responses"]
+        if operation["tags"] != ["around"]
     }
 
 

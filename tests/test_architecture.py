@@ -20,7 +20,7 @@ import app as application
 from app.audit.actions import Action
 from app.platform import guards
 from app.platform.errors import AppError
-from app.platform.guards import PUBLIC, SIGNED_IN
+from app.platform.guards import OPTIONAL, PUBLIC, SIGNED_IN
 from app.platform.settings import DECLARED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,8 +163,12 @@ def test_every_feature_is_under_the_contracts_about_rooms() -> None:
     assert set(setup["importlinter:contract:http"]["source_modules"].split()) == features
 
 
-def test_the_readme_lists_every_setting() -> None:
-    assert [one.name for one in DECLARED if f"`{one.name}`" not in README] == []
+def test_the_readme_lists_every_setting_with_its_default_and_what_it_says() -> None:
+    rows = [
+        f"| `{one.name}` | {one.default} | {one.description}{' Secret.' * one.secret} |"
+        for one in DECLARED
+    ]
+    assert [line for line in README.splitlines() if line.startswith("| `APP_")] == rows
 
 
 def test_the_readme_lists_every_error_code() -> None:
@@ -192,7 +196,7 @@ ROUTES = {
     "GET /ready": PUBLIC,
     "GET /api/v1/audit/events": "audit:read",
     "POST /api/v1/auth/login": PUBLIC,
-    "POST /api/v1/auth/logout": SIGNED_IN,
+    "POST /api/v1/auth/logout": OPTIONAL,
     "POST /api/v1/auth/refresh": PUBLIC,
     "GET /api/v1/credits/balance": SIGNED_IN,
     "GET /api/v1/credits/entries": SIGNED_IN,
@@ -235,6 +239,13 @@ def test_every_route_is_in_the_authorization_matrix(app: Flask) -> None:
         for call in _calls_of(rule)
     }
     assert found == ROUTES
+
+
+def test_the_readme_lists_every_operation(app: Flask) -> None:
+    calls = {
+        call.replace("<uuid:", "{").replace(">", "}") for call in ROUTES if "/docs/" not in call
+    }
+    assert sorted(call for call in calls if f"`{call}`" not in README) == []
 
 
 def test_what_every_mutating_route_records_is_written_down(app: Flask) -> None:

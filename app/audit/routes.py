@@ -13,14 +13,14 @@ from app.audit.schemas import (
     SecurityLogOut,
 )
 from app.platform import http, pagination
-from app.platform.fields import compiled
+from app.platform.fields import Compiled
 from app.platform.guards import current_actor, requires
 from app.platform.pagination import PageQuery
 
 blp = http.Blueprint("audit", __name__, description="What happened, by whom.")
 
-_event = compiled(EventOut())
-_entry = compiled(SecurityLogEntryOut())
+_event = Compiled(EventOut())
+_entry = Compiled(SecurityLogEntryOut())
 
 
 def _position(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from app.auth import queries, tokens
 from app.platform import clock
 from app.platform.actor import Actor
-from app.platform.db import transaction
+from app.platform.db import reading, transaction
 from app.platform.errors import Unauthenticated
 from app.users.values import all_roles, permissions_of
 
@@ -19,7 +19,8 @@ def authenticate(
     """
     claims = tokens.verified.claims(token)
     now = clock.now()
-    row = queries.read(session_id=claims.session_id, now=now)
+    with reading() as connection:
+        row = queries.read(connection, session_id=claims.session_id, now=now)
     if row is None or not row.live or row.user_id != claims.user_id:
         raise Unauthenticated
     if row.confirmed_at is None and row.generation == claims.generation:

@@ -4,12 +4,11 @@ from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Row, insert, update
+from sqlalchemy import Connection, Row, insert, update
 from sqlalchemy.orm import Session
 
 from app.auth.models import login_sessions
 from app.auth.values import EndReason
-from app.platform.db import reading
 
 # `live` says whether login session and user are good at this moment, for requests and refreshing
 # alike. A suspension whose time is over needs no job to end it. The statement runs on every
@@ -29,15 +28,10 @@ WHERE s.id = %(session_id)s
 SessionRow: TypeAlias = Row[*tuple[Any, ...]]
 
 
-def read(*, session_id: UUID, now: datetime) -> SessionRow | None:
-    """Return a login session with its user's roles, and whether it is `live`; None if unknown.
-
-    Raises Unavailable.
-    """
-    with reading() as connection:
-        return connection.exec_driver_sql(
-            _READ, {"session_id": session_id, "now": now}
-        ).one_or_none()
+def read(connection: Connection, *, session_id: UUID, now: datetime) -> SessionRow | None:
+    """Return a login session with its user's roles, and whether it is `live`; None if unknown."""
+    parameters = {"session_id": session_id, "now": now}
+    return connection.exec_driver_sql(_READ, parameters).one_or_none()
 
 
 def start(session: Session, **values: Any) -> None:

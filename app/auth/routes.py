@@ -12,17 +12,18 @@ from app.auth.errors import (
     SessionRevoked,
     UserSuspended,
 )
-from app.auth.schemas import LoginIn, RefreshIn, TokensOut
+from app.auth.schemas import LoginIn, LogoutIn, RefreshIn, TokensOut
 from app.platform import http
 from app.platform.errors import Overloaded, Unauthenticated
-from app.platform.fields import compiled
-from app.platform.guards import current_actor, public
-from app.platform.http import fails
+from app.platform.fields import Compiled
+from app.platform.guards import current_actor, or_proof_in_body, public
+from app.platform.http import fails, takes_key
+from app.platform.idempotency import Answer, once
 from app.platform.settings import Settings
 
 blp = http.Blueprint("auth", __name__, url_prefix="/auth", description="Signing in and out.")
 
-_wire = compiled(TokensOut())
+_wire = Compiled(TokensOut())
 
 
 def install(app: Flask, settings: Settings) -> None:
@@ -72,8 +73,25 @@ def refresh(body: dict[str, Any]) -> Response:
 
 
 @blp.route("/logout", methods=["POST"])
+@or_proof_in_body
+@blp.arguments(LogoutIn())
 @blp.response(204)
-def logout() -> Response:
-    """Sign out: this access token is dead on its next use."""
-    service.logout(actor=current_actor())
-    return http.empty()
+@fails(InvalidRefreshToken)
+@takes_key
+def logout(body: dict[str, Any]) -> Response:
+    """Sign out.
+
+    Ends the login session of the refresh token, or of the access token when there is none: its
+    access tokens are dead on their next use.
+    """
+    actor = current_actor()
+    if actor.user_id is None and body["refresh_token"] is None:
+        raise Unauthenticated
+    return http.reply(
+        once(
+            actor=actor,
+            request=http.keyed_request(required=False),
+            work=lambda session: service.logout(session, actor=actor, **body),
+            respond=lambda _: Answer(status=204, body=b""),
+        )
+    )

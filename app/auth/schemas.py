@@ -5,6 +5,8 @@ from marshmallow import Schema, fields
 from app.platform.fields import Text
 from app.users.schemas import Email, Password
 
+_EXAMPLE = "what the last answer had as refresh_token"
+
 
 class LoginIn(Schema):
     """An address and a password; a short password is wrong and not malformed."""
@@ -16,7 +18,13 @@ class LoginIn(Schema):
 class RefreshIn(Schema):
     """A refresh token."""
 
-    refresh_token = Text(1, 1000, required=True)
+    refresh_token = Text(1, 1000, required=True, metadata={"example": _EXAMPLE})
+
+
+class LogoutIn(Schema):
+    """Which login session to end, for clients whose access token has expired."""
+
+    refresh_token = Text(1, 1000, load_default=None, metadata={"example": _EXAMPLE})
 
 
 class TokensOut(Schema):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy.orm import Session
+
 from app.audit import service as audit
 from app.audit.actions import Action
 from app.auth import queries, tokens
@@ -21,7 +23,7 @@ from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason, device_of
 from app.keys import master
 from app.platform import clock, ids
 from app.platform.actor import Actor
-from app.platform.db import transaction
+from app.platform.db import reading, transaction
 from app.platform.settings import Settings
 from app.users import passwords
 from app.users import service as users
@@ -122,7 +124,8 @@ def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
     sent = tokens.read_refresh_token(refresh_token)
     while True:
         now = clock.now()
-        row = queries.read(session_id=sent.session_id, now=now)
+        with reading() as connection:
+            row = queries.read(connection, session_id=sent.session_id, now=now)
         if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
             raise InvalidRefreshToken
         if not row.live:
@@ -138,23 +141,31 @@ def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
         # generation only grows and an end is final: look again, and decide by what is there now.
 
 
-def logout(*, actor: Actor) -> None:
-    """End the actor's login session; its access tokens are dead on the next request.
+def logout(session: Session, *, actor: Actor, refresh_token: str | None) -> None:
+    """End a login session, in the caller's transaction: the refresh token's, else the actor's own.
 
-    Raises Unavailable.
+    Its access tokens are dead on the next request. One that has ended already stays as it is.
+
+    Raises InvalidRefreshToken or Unavailable.
     """
-    with transaction() as session:
-        if queries.end(
-            session, session_id=actor.session_id, reason=EndReason.LOGOUT, now=clock.now()
-        ):
-            audit.record(
-                session,
-                Action.SESSION_ENDED,
-                actor=actor,
-                subject_type="user",
-                subject_id=actor.user_id,
-                details={"session_id": str(actor.session_id), "reason": EndReason.LOGOUT},
-            )
+    session_id, user_id = actor.session_id, actor.user_id
+    if refresh_token is not None:
+        sent = tokens.read_refresh_token(refresh_token)
+        row = queries.read(session.connection(), session_id=sent.session_id, now=clock.now())
+        if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
+            raise InvalidRefreshToken
+        session_id, user_id = sent.session_id, row.user_id
+    if session_id is None:
+        return
+    if queries.end(session, session_id=session_id, reason=EndReason.LOGOUT, now=clock.now()):
+        audit.record(
+            session,
+            Action.SESSION_ENDED,
+            actor=replace(actor, kind="user", user_id=user_id),
+            subject_type="user",
+            subject_id=user_id,
+            details={"session_id": str(session_id), "reason": EndReason.LOGOUT},
+        )
 
 
 def _is_over(until: datetime | None, now: datetime) -> bool:

@@ -13,6 +13,7 @@ from app.credits.errors import (
     RecipientNotFound,
     SelfGrant,
     SelfTransfer,
+    StrongerUser,
 )
 from app.credits.ledger import Transfer
 from app.credits.schemas import (
@@ -25,7 +26,7 @@ from app.credits.schemas import (
     TransferQuery,
 )
 from app.platform import http, pagination
-from app.platform.fields import compiled
+from app.platform.fields import Compiled
 from app.platform.guards import current_actor, requires
 from app.platform.http import fails, keyed
 from app.platform.idempotency import Answer, once
@@ -33,9 +34,9 @@ from app.platform.pagination import PageQuery
 
 blp = http.Blueprint("credits", __name__, url_prefix="/credits", description="The ledger")
 
-_balance = compiled(BalanceOut())
-_entry = compiled(EntryOut())
-_transfer = compiled(TransferOut())
+_balance = Compiled(BalanceOut())
+_entry = Compiled(EntryOut())
+_transfer = Compiled(TransferOut())
 
 
 @blp.route("/balance")
@@ -95,7 +96,7 @@ def get_transfer(transfer_id: UUID) -> Response:
 @requires("credits:grant")
 @blp.arguments(GrantIn())
 @blp.response(201, TransferOut())
-@fails(RecipientNotFound, BalanceLimit, SelfGrant)
+@fails(RecipientNotFound, BalanceLimit, SelfGrant, StrongerUser)
 @keyed
 def create_grant(body: dict[str, Any]) -> Response:
     """Make new credits for another user."""
@@ -107,7 +108,7 @@ def create_grant(body: dict[str, Any]) -> Response:
             work=lambda session: service.grant(session, actor=actor, **body),
             respond=_created,
         )
-    except SelfGrant:
+    except (SelfGrant, StrongerUser):
         # Recorded here, because the transaction in which it was refused left nothing behind.
         audit.record_denied(actor, "credits:grant", "/api/v1/credits/grants")
         raise

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import OKPAlgorithm
 from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
@@ -168,14 +168,8 @@ def published() -> list[dict[str, Any]]:
 
     Raises Unavailable.
     """
-    # Few requests need it, and each worker would carry it otherwise.
-    from joserfc.jwk import OKPKey
-
     return [
-        OKPKey.import_key(
-            key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-            {"kid": str(kid), "use": "sig", "alg": "EdDSA"},
-        ).as_dict(private=False)
+        OKPAlgorithm.to_jwk(key, as_dict=True) | {"kid": kid, "use": "sig", "alg": "EdDSA"}
         for kid, key in _ring.current().verifying.items()
         if isinstance(key, Ed25519PublicKey)
     ]

@@ -4,14 +4,13 @@ The database that it starts ends with it. One that a killed run left over is tak
 with it too: the lock on the data folder says that nobody else can be using it as a service.
 """
 
-import argparse
 import http.client
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -41,16 +40,9 @@ READY_POLL_SECONDS = 0.05
 WATCH_SECONDS = 1.0
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the service until it is told to stop, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m app.launcher", description=__doc__)
-    parser.add_argument(
-        "--end-with-parent",
-        action="store_true",
-        help="stop also when the program that started this one ends",
-    )
-    if parser.parse_args(arguments).end_with_parent:
-        follow_parent(signal.SIGTERM)
+def main() -> int:
+    """Run the service until it is told to stop or its starter ends, and return the exit code."""
+    follow_parent(signal.SIGTERM)
     try:
         return _run(StopSignals())
     except SettingsError as error:
@@ -237,4 +229,4 @@ Bursar is ready: http://{settings.server_address}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

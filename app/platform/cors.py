@@ -1,5 +1,7 @@
 """Lets pages of the allowed origins call the API from a browser, with credentials."""
 
+import re
+
 from flask import Flask, Response
 from flask_cors import CORS
 
@@ -23,7 +25,8 @@ def install(app: Flask, settings: Settings) -> None:
         return
     CORS(
         app,
-        origins=list(settings.cors_origins),
+        # flask-cors takes texts with special characters for patterns, and ignores case.
+        origins=[re.compile(re.escape(origin) + r"\Z") for origin in settings.cors_origins],
         supports_credentials=True,
         expose_headers=list(EXPOSED_HEADERS),
         allow_headers=list(ALLOWED_HEADERS),

@@ -5,7 +5,7 @@ changes. Each holds a connection until it is left, so none of them is opened ins
 nothing slow (hashing, mail, HTTP) happens inside.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from app.platform import psycopg2_gevent
 from app.platform.engine import MIGRATION_TIMEOUTS, TIMEOUTS, make_engine
-from app.platform.errors import AppError, Unavailable
+from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from app.platform.turns import Turns
 
@@ -163,25 +163,6 @@ def reading() -> Iterator[Connection]:
     """
     with _turn() as pool, _faults(), pool.reads.connect() as connection:
         yield connection
-
-
-@contextmanager
-def constraint_errors(meanings: Mapping[str, Callable[[], AppError]]) -> Iterator[None]:
-    """Translate a violated constraint into what it means here, by the constraint's name.
-
-    The statement must be sent inside (`session.flush()`), and the transaction is over with it,
-    unless it stands in a savepoint.
-
-    Raises the error that `meanings` holds for the name; any other exception passes.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        diagnosis = getattr(error.orig, "diag", None)
-        meaning = meanings.get(getattr(diagnosis, "constraint_name", None) or "")
-        if meaning is None:
-            raise
-        raise meaning() from error
 
 
 def is_retryable(error: BaseException) -> bool:

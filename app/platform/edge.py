@@ -24,6 +24,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from app.platform import errors, logging, metrics, origin, request_body, sentry
 from app.platform.deadlines import BodyDeadline, Deadline, RequestDeadline
 from app.platform.settings import Settings
+from app.platform.settings.addresses import port_of
 
 Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
@@ -70,7 +71,7 @@ class Edge:
         self.proxies = settings.server_trusted_proxies
         self.origins = frozenset(settings.cors_origins)
         self.shows_paths = settings.env == "development"
-        self.metrics_port = (settings.metrics_bind or "").rpartition(":")[2]
+        self.metrics_port = port_of(settings.metrics_bind or "")
         self.is_trusted_host = origin.host_check(settings.server_trusted_hosts)
         self.headers = {name.lower(): (name, value) for name, value in SECURITY_HEADERS}
         if urlsplit(settings.public_url).scheme == "https":

@@ -8,6 +8,8 @@ from app.platform import errors, http, sentry
 from app.platform.errors import AppError, Invalid
 from app.platform.logging import get_logger
 
+# lock_timeout, serialization failure, deadlock: others were faster, nothing is broken.
+LOAD = ("55P03", "40001", "40P01")
 log = get_logger(__name__)
 
 
@@ -23,9 +25,12 @@ def install(app: Flask) -> None:
 
 def _app_error(error: AppError) -> Response:
     if error.status == 503:
-        # A fault behind it is something broken; a queue that is too long is only load.
-        level = log.error if error.__cause__ else log.warning
-        level("unavailable", code=error.code, exc_info=error)
+        # A fault behind it is something broken; a lock or a place in a queue that nobody got in
+        # time is only load.
+        state = getattr(getattr(error.__cause__, "orig", None), "pgcode", None)
+        broken = error.__cause__ is not None and state not in LOAD
+        level = log.error if broken else log.warning
+        level("unavailable", code=error.code, exc_info=error, **_affected())
     response = http.reply(http.refusal(error))
     response.headers.extend(error.headers)
     return response
@@ -49,6 +54,16 @@ def _http_exception(error: HTTPException) -> Response | HTTPException:
 def _unexpected(error: InternalServerError) -> Response:
     """Answer 500 without a word about the cause; log line and Sentry event carry the same id."""
     cause = error.original_exception or error
-    log.error("unexpected_error", exc_info=cause)
+    log.error("unexpected_error", exc_info=cause, **_affected())
     sentry.capture(cause, request_id=request.environ["bursar.request_id"])
     return http.reply(http.refusal(errors.InternalError()))
+
+
+def _affected() -> dict[str, object]:
+    """Return which route, whose request and which ids an error line is about."""
+    environ = request.environ
+    return {
+        "route": environ.get("bursar.route"),
+        "user_id": environ.get("bursar.user_id"),
+        "ids": {name: str(value) for name, value in (request.view_args or {}).items()},
+    }

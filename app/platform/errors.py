@@ -6,6 +6,8 @@
     ├── PaymentRequired       402  the account doesn't hold enough
     ├── Forbidden             403  known, and not allowed
     ├── NotFound              404  no such thing, or not for this actor
+    ├── MethodNotAllowed      405  the path exists, the method doesn't
+    ├── NotAcceptable         406  the client accepts nothing that we can answer
     ├── RequestTimeout        408  the body didn't arrive in time
     ├── Conflict              409  the state of things doesn't allow it
     ├── LengthRequired        411  a body was announced without a length
@@ -205,7 +207,7 @@ BY_STATUS: Mapping[int, type[AppError]] = {
 
 def prefers_problem(accept: str | None) -> bool:
     """Tell whether an `Accept` header prefers RFC 9457 problems over plain JSON."""
-    if not accept or "problem+json" not in accept:
+    if not accept or "problem+json" not in accept.lower():
         return False
     wanted = parse_accept_header(accept, MIMEAccept)
     return wanted.best_match([JSON, PROBLEM]) == PROBLEM

@@ -1,11 +1,11 @@
-"""marshmallow fields for what every feature has on the wire: text, credits, times, ids.
+"""marshmallow fields for what every feature has on the wire: text, credits, times.
 
-`compiled` turns a schema into a fast dump: marshmallow says what is on the wire, and orjson writes
+`Compiled` turns a schema into a fast dump: marshmallow says what is on the wire, and orjson writes
 it, which takes a fraction of `Schema.dump`. A test holds the two against each other.
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -61,7 +61,10 @@ class Compiled:
     """A schema's dump for rows whose columns are named as the schema's fields."""
 
     def __init__(self, schema: Schema) -> None:
-        """Take the schema, and refuse one that orjson would write differently."""
+        """Take the schema.
+
+        Raises TypeError when a field isn't one that orjson writes as marshmallow does.
+        """
         for name, field in schema.dump_fields.items():
             _check_field(name, field)
         self.schema = schema
@@ -72,18 +75,6 @@ class Compiled:
         if isinstance(row, Mapping):
             return {name: row[name] for name in self.names}
         return {name: getattr(row, name) for name in self.names}
-
-    def many(self, rows: Iterable[Any]) -> list[dict[str, Any]]:
-        """Return the wire forms of rows, in their order."""
-        return [self.one(row) for row in rows]
-
-
-def compiled(schema: Schema) -> Compiled:
-    """Return the schema's fast dump.
-
-    Raises TypeError when a field isn't one that orjson writes as marshmallow does.
-    """
-    return Compiled(schema)
 
 
 _PLAIN = (fields.UUID, fields.String, Time, fields.Integer, fields.Boolean, fields.Dict)

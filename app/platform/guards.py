@@ -14,6 +14,7 @@ from app.platform.errors import Forbidden, Unauthenticated
 
 View = TypeVar("View", bound=Callable[..., Any])
 PUBLIC = "public"
+OPTIONAL = "signed in, or proven by the body"
 SIGNED_IN = "signed in"
 
 
@@ -35,6 +36,12 @@ def public(view: View) -> View:
     return view
 
 
+def or_proof_in_body(view: View) -> View:
+    """Take an access token when one is sent; without one the view asks for another proof."""
+    vars(view)["access"] = OPTIONAL
+    return view
+
+
 def requires(permission: str) -> Callable[[View], View]:
     """Let only actors with the permission call the view; others get 403 before any look-up."""
 
@@ -46,9 +53,14 @@ def requires(permission: str) -> Callable[[View], View]:
 
 
 def access(view: Callable[..., Any]) -> str:
-    """Return what a view asks for: PUBLIC, SIGNED_IN or the name of a permission."""
+    """Return what a view asks for: PUBLIC, OPTIONAL, SIGNED_IN or the name of a permission."""
     asked: str = vars(view).get("access", SIGNED_IN)
     return asked
+
+
+def is_permission(asked: str) -> bool:
+    """Tell whether a view asks for a permission, beyond who is asking."""
+    return asked not in (PUBLIC, OPTIONAL, SIGNED_IN)
 
 
 def current_actor() -> Actor:
@@ -75,12 +87,12 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
             "user_agent": environ.get("HTTP_USER_AGENT"),
         }
         asked = access(app.view_functions[rule.endpoint])
-        if asked == PUBLIC:
+        if asked == PUBLIC or (asked == OPTIONAL and "Authorization" not in request.headers):
             g.actor = Actor(kind="anonymous", **origin)
             return
         g.actor = actor = authenticate(_bearer_token(), **origin)
         environ["bursar.user_id"] = actor.user_id
-        if asked != SIGNED_IN and not actor.may(asked):
+        if is_permission(asked) and not actor.may(asked):
             record_denied(actor, asked, rule.rule)
             raise Forbidden
 

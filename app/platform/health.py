@@ -13,6 +13,7 @@ from app.platform import db, http, metrics, migrations, psycopg2_gevent
 from app.platform.errors import NotFound, Unauthenticated, Unavailable
 from app.platform.guards import public
 from app.platform.settings import Settings
+from app.platform.settings.addresses import port_of
 
 READY_SECONDS = 1.0
 KEPT_SECONDS = 1.0
@@ -25,7 +26,7 @@ def announce_stop() -> None:
     _stopping = True
 
 
-def register(app: Flask, settings: Settings) -> None:
+def install(app: Flask, settings: Settings) -> None:
     """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application."""
     readiness = Readiness()
 
@@ -123,8 +124,7 @@ def _admit_to_metrics(settings: Settings) -> None:
     Raises NotFound or Unauthenticated.
     """
     if settings.metrics_bind is not None:
-        port = settings.metrics_bind.rpartition(":")[2]
-        if request.environ.get("SERVER_PORT") != port:
+        if request.environ.get("SERVER_PORT") != port_of(settings.metrics_bind):
             raise NotFound
     elif settings.metrics_token is None and settings.is_production:
         raise NotFound

@@ -96,7 +96,13 @@ def fails(*kinds: type[AppError]) -> Callable[[View], View]:
 
 def keyed(view: View) -> View:
     """Say that a view is only taken with an `Idempotency-Key`."""
-    vars(view)["keyed"] = True
+    vars(view)["keyed"] = "required"
+    return view
+
+
+def takes_key(view: View) -> View:
+    """Say that a view can be made repeatable with an `Idempotency-Key`, and works without one."""
+    vars(view)["keyed"] = "optional"
     return view
 
 
@@ -156,12 +162,9 @@ def _exact(value: Any) -> Any:
     return value
 
 
-def answer(
-    data: Any, *, status: int = 200, location: str | None = None, etag: int | None = None
-) -> Answer:
+def answer(data: Any, *, status: int = 200, location: str | None = None) -> Answer:
     """Return data as an Answer: the bytes that go out now and to every repeat."""
-    tag = None if etag is None else f'"{etag}"'
-    return Answer(status=status, body=dumps(data), location=location, etag=tag)
+    return Answer(status=status, body=dumps(data), location=location)
 
 
 def refusal(error: AppError) -> Answer:
@@ -177,6 +180,8 @@ def refusal(error: AppError) -> Answer:
 def reply(given: Answer) -> Response:
     """Return an Answer as a response."""
     response = Response(given.body, status=given.status, content_type=given.content_type)
+    if not given.body:
+        del response.headers["Content-Type"]
     response.headers["Cache-Control"] = NO_STORE
     if given.location is not None:
         response.headers["Location"] = given.location
@@ -220,14 +225,6 @@ def conditional(response: Response, etag: str) -> Response:
     if known and request.method in ("GET", "HEAD"):
         response.status_code, response.response = 304, []
         del response.headers["Content-Type"], response.headers["Content-Length"]
-    return response
-
-
-def empty(status: int = 204) -> Response:
-    """Return an answer without a body."""
-    response = Response(status=status)
-    response.headers["Cache-Control"] = NO_STORE
-    del response.headers["Content-Type"]
     return response
 
 

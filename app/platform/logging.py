@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import structlog
 from structlog.contextvars import merge_contextvars
+from structlog.typing import Processor
 
 from app.platform import clock, sentry
 from app.platform.errors import AppError
@@ -29,6 +30,8 @@ _JSON = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 Event = MutableMapping[str, Any]
 Line = dict[str, Any]
 Render = Callable[[Line], bytes]
+# One list for life, of which only the content changes: a logger keeps the list that it saw first.
+_processors: list[Processor] = []
 
 
 def get_logger(name: str) -> Any:
@@ -46,8 +49,9 @@ def configure(settings: Settings) -> None:
     def finish(logger: Any, method: str, event: Event) -> bytes:
         return render(_ordered(event, name=logger.name, level=method))
 
+    _processors[:] = [_wanted, merge_contextvars, finish]
     structlog.configure(
-        processors=[_wanted, merge_contextvars, finish],
+        processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(0),
         logger_factory=_Sink,
         cache_logger_on_first_use=True,
@@ -227,11 +231,12 @@ def _qualified(kind: type) -> str:
 
 
 def _pretty(line: Line) -> bytes:
-    """Return a line for a developer's eyes: time, level, event, fields, and a traceback."""
+    """Return a line for a developer's eyes: time, level, event, what is known, and a traceback."""
     error = line.pop("exc_info", None)
     moment = line.pop("timestamp").astimezone()
     level, event, name = line.pop("level"), line.pop("event"), line.pop("logger")
-    fields = " ".join(f"{key}={_plain(value)}" for key, value in line.items())
+    told = {key: value for key, value in line.items() if value is not None}
+    fields = " ".join(f"{key}={_plain(value)}" for key, value in told.items())
     text = f"{moment:%H:%M:%S} {level:<8} {name}: {_plain(event)}  {fields}".rstrip()
     if error is not None:
         text += "\n" + _traceback(error)

@@ -19,14 +19,11 @@ logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
 
 def install(app: "Flask", settings: Settings) -> None:
     """Add the commands `flask db …` to the application, on its database."""
-    # It lists its plugins on every import, which is no news to anybody.
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     # Alembic is imported where it is needed: it costs each worker 6 MB.
     from flask_migrate import Migrate
 
-    from app.platform.db import Base
-
-    migrate = Migrate(app, db=Base, directory=str(DIRECTORY), render_as_batch=False)
+    migrate = Migrate(directory=str(DIRECTORY))
+    migrate.init_app(app)
 
     def hand_over(config: "Config") -> "Config":
         return _prepared(config, settings)

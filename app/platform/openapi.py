@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the code, and the page to read and try it.
+"""The OpenAPI 3.1 document, generated from the code.
 
 flask-smorest documents paths, bodies and answers. The errors are added here, from the same marks
 that the guards and the parser obey, so that the document can't say anything else than they do.
@@ -23,7 +23,6 @@ BODY_ERRORS: tuple[type[AppError], ...] = (
     errors.UnsupportedMediaType,
 )
 KEY_ERRORS: tuple[type[AppError], ...] = (
-    errors.IdempotencyKeyRequired,
     errors.IdempotencyInProgress,
     errors.IdempotencyKeyReused,
 )
@@ -61,6 +60,19 @@ PROBLEM = {
         "request_id": {"type": "string"},
         "details": {"type": "object"},
     },
+}
+# What machines and people ask outside of the API: summary, and what each status means.
+AROUND: dict[str, tuple[str, dict[int, str]]] = {
+    "/": ("Name and version", {200: "Name, version and where to read", 303: "To /docs"}),
+    "/health": ("Liveness; never touches the database", {200: "Alive"}),
+    "/healthz": ("The same as /health", {200: "Alive"}),
+    "/ready": ("Readiness", {200: "Ready", 503: "Not ready; `checks` says why"}),
+    "/metrics": (
+        "Metrics of all workers, for Prometheus",
+        {200: "The numbers", 401: "The token is missing", 404: "Not on this address"},
+    ),
+    "/docs": ("The page to read and try this API", {200: "The page"}),
+    "/openapi.json": ("This document", {200: "The document", 304: "You have it"}),
 }
 KEY_PARAMETER = {
     "name": "Idempotency-Key",
@@ -109,10 +121,19 @@ def document(app: Flask, api: flask_smorest.Api) -> dict[str, Any]:
     }
     components["schemas"] |= {"Error": ERROR, "Problem": PROBLEM}
     components.pop("responses", None)
+    components["schemas"].pop("PaginationMetadata", None)
+    for name, schema in components["schemas"].items():
+        # Answers always have all their fields; marshmallow marks only what requests need.
+        if name.endswith("Out"):
+            schema["required"] = list(schema["properties"])
     for rule, method, view in operations(app):
         path = path_of(rule)
         if path in spec["paths"] and method in spec["paths"][path]:
             _complete(spec["paths"][path][method], rule=rule, view=view)
+    for path, (summary, answers) in AROUND.items():
+        responses = {str(status): {"description": text} for status, text in answers.items()}
+        operation = {"summary": summary, "tags": ["around"], "security": [], "responses": responses}
+        spec["paths"][path] = {"get": operation}
     return spec
 
 
@@ -135,14 +156,16 @@ def failures(rule: str, view: Callable[..., Any]) -> list[type[AppError]]:
         kinds.append(errors.Invalid)
     if access != guards.PUBLIC:
         kinds.append(errors.Unauthenticated)
-    if access not in (guards.PUBLIC, guards.SIGNED_IN):
+    if guards.is_permission(access):
         kinds.append(errors.Forbidden)
     if "<" in rule:
         kinds.append(errors.NotFound)
     if "json" in locations:
         kinds.extend(BODY_ERRORS)
-    if vars(view).get("keyed"):
+    if "keyed" in vars(view):
         kinds.extend(KEY_ERRORS)
+    if vars(view).get("keyed") == "required":
+        kinds.append(errors.IdempotencyKeyRequired)
     kinds.extend(vars(view).get("fails", ()))
     return kinds
 
@@ -150,18 +173,28 @@ def failures(rule: str, view: Callable[..., Any]) -> list[type[AppError]]:
 def _complete(operation: dict[str, Any], *, rule: str, view: Callable[..., Any]) -> None:
     """Add what the marks of a view say: errors, key, sign-in."""
     access = guards.access(view)
-    operation["security"] = [] if access == guards.PUBLIC else [{"bearer": []}]
-    if access not in (guards.PUBLIC, guards.SIGNED_IN):
+    token: list[dict[str, list[str]]] = [] if access == guards.PUBLIC else [{"bearer": []}]
+    operation["security"] = [*token, {}] if access == guards.OPTIONAL else token
+    if guards.is_permission(access):
         operation["description"] = (
             f"{operation.get('description', '')}\n\nNeeds the permission `{access}`.".strip()
         )
-    if vars(view).get("keyed"):
-        operation.setdefault("parameters", []).append(KEY_PARAMETER | {"required": True})
+    keyed = vars(view).get("keyed")
+    if keyed:
+        # A trial takes no key, and so the header can't be called required where there is one.
+        trial = any(each.get("name") == "dry_run" for each in operation.get("parameters", ()))
+        required = keyed == "required" and not trial
+        operation.setdefault("parameters", []).append(KEY_PARAMETER | {"required": required})
     answers = {
         status: answer
         for status, answer in operation["responses"].items()
         if status.isdigit() and int(status) < 400
     }
+    for status, answer in answers.items():
+        names = {"Location"} if status == "201" else set[str]()
+        names |= {"ETag"} if "304" in answers else set()
+        names |= {"Idempotent-Replayed"} if keyed else set()
+        answer["headers"] = {name: {"schema": {"type": "string"}} for name in sorted(names)}
     by_status: dict[int, dict[str, type[AppError]]] = {}
     for kind in failures(rule, view):
         by_status.setdefault(kind.status, {})[kind.code] = kind

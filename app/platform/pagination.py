@@ -8,6 +8,7 @@ and is only taken down to row 10,000, because an offset reads everything before 
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,16 +27,25 @@ _MAC_BYTES = 16
 _signing_key = b""
 
 
+class Count(fields.Integer):
+    """A number in a query: digits and nothing else (Python also reads `1_0`, ` 5 ` and `٣`)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not re.fullmatch(r"[0-9]{1,10}", str(value), re.ASCII):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class PageQuery(Schema):
     """Query parameters of every list; lists with filters add theirs."""
 
-    per_page = fields.Integer(
+    per_page = Count(
         load_default=20,
         validate=validate.Range(min=1),
         metadata={"description": f"Above {MAX_PER_PAGE} counts as {MAX_PER_PAGE}."},
     )
     cursor = fields.String(validate=validate.Length(1, 1000))
-    page = fields.Integer(validate=validate.Range(min=1))
+    page = Count(validate=validate.Range(min=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +82,9 @@ def page(arguments: Mapping[str, Any], *, route: str, actor: Actor) -> Page:
     if cursor is not None and number is not None:
         raise Invalid(details={"page": ["Send either page or cursor."]})
     offset = ((number or 1) - 1) * per_page
-    if offset + per_page > MAX_OFFSET_ROW:
+    if offset >= MAX_OFFSET_ROW:
         raise Invalid(details={"page": [f"Ends at row {MAX_OFFSET_ROW}; use the cursor."]})
+    per_page = min(per_page, MAX_OFFSET_ROW - offset)
     filters = {
         name: str(value)
         for name, value in arguments.items()
@@ -113,6 +124,9 @@ def _read(cursor: str, scope: bytes) -> tuple[Any, ...]:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except ValueError:
+        raw = b""
+    # Base64 has spare bits at its end: only the spelling that we wrote is ours.
+    if base64.urlsafe_b64encode(raw).rstrip(b"=") != cursor.encode():
         raw = b""
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(body, scope)):

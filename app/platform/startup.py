@@ -5,25 +5,39 @@ it: two workers on one connection get each other's answers. So everything of the
 """
 
 import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from psycopg2.extensions import connection as DatabaseConnection
 
 from app.platform import db, deadlines, logging, metrics, psycopg2_gevent, sentry
-from app.platform.settings import Settings, SettingsError, load_settings
+from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_settings
 
 CLOSE_POOL_SECONDS = 3.0
 FLUSH_SECONDS = 2.0
 
 
 @cache
-def master_settings() -> Settings:
+def settings_or_exit() -> Settings:
     """Return the settings of this process, read once: SIGHUP replaces workers, not settings.
 
-    Raises SettingsError.
+    Ends the process with status 78 when they can't be used.
     """
-    return load_settings()
+    with exit_when_refused():
+        return load_settings()
+
+
+@contextmanager
+def exit_when_refused() -> Iterator[None]:
+    """End the process with status 78, and say why, when settings are refused inside."""
+    try:
+        yield
+    except SettingsError as refusal:
+        logging.complain("settings_refused", refusal.problems, as_json=refusal.production)
+        sys.exit(EXIT_CODE)
 
 
 @cache

@@ -7,7 +7,7 @@ from flask import Response
 
 from app.platform import http, pagination
 from app.platform.errors import Overloaded
-from app.platform.fields import compiled
+from app.platform.fields import Compiled
 from app.platform.guards import current_actor, public, requires
 from app.platform.http import fails
 from app.users import service
@@ -17,7 +17,7 @@ from app.users.schemas import UserIn, UserListOut, UserListQuery, UserOut
 
 blp = http.Blueprint("users", __name__, url_prefix="/users", description="People who sign in.")
 
-_wire = compiled(UserOut())
+_wire = Compiled(UserOut())
 
 
 def _position(user: UserRow) -> tuple[Any, ...]:

@@ -27,7 +27,12 @@ class Email(Text):
 
     def __init__(self, **kwargs: Any) -> None:
         """Take marshmallow's field options."""
-        super().__init__(EMAIL_MIN, EMAIL_MAX, metadata={"format": "email"}, **kwargs)
+        super().__init__(
+            EMAIL_MIN,
+            EMAIL_MAX,
+            metadata={"format": "email", "example": "ada@example.com"},
+            **kwargs,
+        )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         email = super()._deserialize(value, attr, data, **kwargs)
@@ -45,7 +50,12 @@ class Password(Text):
 
     def __init__(self, minimum: int, **kwargs: Any) -> None:
         """Take the shortest length."""
-        super().__init__(minimum, PASSWORD_MAX, metadata={"format": "password"}, **kwargs)
+        super().__init__(
+            minimum,
+            PASSWORD_MAX,
+            metadata={"format": "password", "example": "lovelace-1843-notes"},
+            **kwargs,
+        )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         password = super()._deserialize(value, attr, data, **kwargs)
@@ -73,7 +83,7 @@ class UserIn(Schema):
     """Who wants to sign up."""
 
     email = Email(required=True)
-    name = Text(NAME_MIN, NAME_MAX, required=True)
+    name = Text(NAME_MIN, NAME_MAX, required=True, metadata={"example": "Ada"})
     password = Password(PASSWORD_MIN, required=True)
 
 

@@ -1,4 +1,4 @@
-"""Use cases of users: register, create an administrator, look at one or many."""
+"""Use cases of users: register, look at one or many, check who signs in."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -15,19 +15,17 @@ from app.audit.actions import Action
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
-from app.platform.errors import Invalid, NotFound
+from app.platform.errors import NotFound
 from app.users import passwords
 from app.users.errors import EmailTaken
 from app.users.models import UserRow, users
 from app.users.values import (
-    NAME_MAX,
-    NAME_MIN,
-    PASSWORD_MAX,
-    PASSWORD_MIN,
     USER_ROLE,
     Status,
+    all_roles,
     email_key,
     name_grams,
+    permissions_of,
     searched_grams,
 )
 
@@ -58,44 +56,17 @@ _CREDENTIALS = select(
 ).where(users.c.email_key == bindparam("email_key"))
 
 
-def register(*, email: str, name: str, password: str, actor: Actor) -> UserRow:
-    """Create a user who signed up, and return it.
+def register(
+    *, email: str, name: str, password: str, roles: Iterable[str] = (), actor: Actor
+) -> UserRow:
+    """Create a user from checked values, with `roles` beyond `user`, and return it.
 
     Raises WeakPassword, EmailTaken, Overloaded or Unavailable.
     """
     password_hash = passwords.hash_new_password(password, email=email, name=name)
     with transaction() as session:
         return create_user(
-            session, email=email, name=name, password_hash=password_hash, roles=(), actor=actor
-        )
-
-
-def create_admin(*, email: str, name: str, password: str, actor: Actor) -> UserRow:
-    """Create a user with the role `admin` from unchecked values, and return it.
-
-    Raises Invalid, WeakPassword, EmailTaken or Unavailable.
-    """
-    chosen = passwords.normalised(password)
-    problems: dict[str, list[str]] = {}
-    try:
-        email_key(email)
-    except ValueError as error:
-        problems["email"] = [str(error)]
-    if not NAME_MIN <= len(name) <= NAME_MAX or not name.isprintable():
-        problems["name"] = [f"Must be {NAME_MIN} to {NAME_MAX} printable characters."]
-    if not PASSWORD_MIN <= len(chosen) <= PASSWORD_MAX:
-        problems["password"] = [f"Must be {PASSWORD_MIN} to {PASSWORD_MAX} characters."]
-    if problems:
-        raise Invalid(details=problems)
-    password_hash = passwords.hash_new_password(chosen, email=email, name=name)
-    with transaction() as session:
-        return create_user(
-            session,
-            email=email,
-            name=name,
-            password_hash=password_hash,
-            roles=("admin",),
-            actor=actor,
+            session, email=email, name=name, password_hash=password_hash, roles=roles, actor=actor
         )
 
 
@@ -200,6 +171,12 @@ def list_users(
         statement = statement.where(_position < after)
     with reading() as connection:
         return connection.execute(statement, {"limit": limit, "offset": offset}).all()
+
+
+def permissions(session: Session, user_id: UUID) -> frozenset[str]:
+    """Return what a user may do now; nothing for a user who doesn't exist."""
+    stored = session.scalar(select(users.c.roles).where(users.c.id == user_id))
+    return permissions_of(all_roles(stored or ()))
 
 
 def find_credentials(email: str) -> UserRow | None:

@@ -113,10 +113,3 @@ def upgrade() -> None:
     grant("SELECT", "alembic_version")
     grant("SELECT, INSERT", "audit_events")
     grant("SELECT, INSERT", "audit_personal")
-
-
-def downgrade() -> None:
-    """Drop the audit trail and all that it holds."""
-    op.execute("DROP TABLE audit_personal")
-    op.execute("DROP TABLE audit_events")
-    op.execute("DROP FUNCTION refuse_change_v1()")

@@ -48,8 +48,3 @@ def upgrade() -> None:
     op.execute(ONE_ACTIVE)
     # The service itself makes the first key, on first need.
     grant("SELECT, INSERT", "signing_keys")
-
-
-def downgrade() -> None:
-    """Drop the signing keys: access tokens signed with them are no longer good."""
-    op.execute("DROP TABLE signing_keys")

@@ -72,8 +72,3 @@ def upgrade() -> None:
     # A login with old hash parameters renews the hash. The privilege also carries the row lock
     # under which a login session begins.
     grant("UPDATE (password_hash)", "users")
-
-
-def downgrade() -> None:
-    """Drop all users."""
-    op.execute("DROP TABLE users")

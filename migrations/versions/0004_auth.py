@@ -55,8 +55,3 @@ def upgrade() -> None:
         "UPDATE (generation, confirmed_at, last_used_at, expires_at, ended_at, ended_reason)",
         "login_sessions",
     )
-
-
-def downgrade() -> None:
-    """Drop all login sessions: everybody signs in again."""
-    op.execute("DROP TABLE login_sessions")

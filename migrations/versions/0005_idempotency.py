@@ -43,8 +43,3 @@ def upgrade() -> None:
     op.execute("CREATE INDEX ix_idempotency_keys_created_at ON idempotency_keys (created_at)")
     # UPDATE only replaces a row that is older than its lifetime.
     grant("SELECT, INSERT, UPDATE, DELETE", "idempotency_keys")
-
-
-def downgrade() -> None:
-    """Drop the table; repeats of earlier requests then count as new."""
-    op.execute("DROP TABLE idempotency_keys")

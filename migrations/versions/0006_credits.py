@@ -262,15 +262,3 @@ def upgrade() -> None:
         op.execute(statements)
     grant("SELECT", "accounts, account_deltas, transfers, entries")
     grant_execute(POST_TRANSFER)
-
-
-def downgrade() -> None:
-    """Drop the books with everything in them."""
-    op.execute(
-        f"""
-        DROP FUNCTION {POST_TRANSFER};
-        DROP TRIGGER users_open_account ON users;
-        DROP TABLE entries, transfers, account_deltas, accounts;
-        DROP FUNCTION check_transfer_v1(), open_account_v1();
-        """
-    )

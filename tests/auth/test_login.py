@@ -16,13 +16,13 @@ from sqlalchemy.engine import Engine
 from app.keys import master
 from app.platform.settings import Settings
 from app.users import passwords
-from tests.auth.watching import (
+from tests.client import Client
+from tests.people import TestUser
+from tests.watching import (
     statements,
     transaction_of_another,
     wait_until_somebody_waits_for,
 )
-from tests.client import Client
-from tests.people import TestUser
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]

@@ -21,13 +21,13 @@ from tests.auth.refreshing import (
     stored,
     use,
 )
-from tests.auth.watching import (
+from tests.client import Client
+from tests.people import TestUser
+from tests.watching import (
     statements,
     transaction_of_another,
     wait_until_somebody_waits_for,
 )
-from tests.client import Client
-from tests.people import TestUser
 
 MakeUser = Callable[..., TestUser]
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from app.credits import service, verification
 from app.credits.errors import InsufficientCredits, RecipientNotFound
@@ -17,7 +17,7 @@ from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.settings import Settings
 from tests.client import Client, new_key
-from tests.credits.plain_sql import connected
+from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
 ROUNDS = 5
 TRANSFERS = 50
@@ -143,33 +143,19 @@ def test_a_grant_does_not_wait_for_another_grant(make_user: Any) -> None:
 
 @pytest.mark.parametrize("status", ["deleting", "erased"])
 def test_credits_do_not_arrive_at_a_user_whose_deletion_has_just_begun(
-    settings: Settings, make_user: Any, sql: Any, status: str
+    make_user: Any, owner_engine: Engine, status: str
 ) -> None:
     sender, recipient = make_user(credits=100).id, make_user().id
     with ThreadPoolExecutor(1) as thread:
-        with connected(settings.database_migration_url) as deletion, deletion.begin():
+        with transaction_of_another(owner_engine) as deletion:
             deletion.execute(
                 text("SELECT FROM accounts WHERE id = :id FOR NO KEY UPDATE"), {"id": recipient}
             )
             paying = thread.submit(pay, sender, recipient, 10)
-            wait_for_a_waiter(sql)
+            wait_until_somebody_waits_for(deletion)
             deletion.execute(
                 text("UPDATE users SET status = :status WHERE id = :id"),
                 {"id": recipient, "status": status},
             )
         with pytest.raises(RecipientNotFound):
             paying.result(timeout=5)
-
-
-def wait_for_a_waiter(sql: Any) -> None:
-    """Return once some statement in this database waits for a lock."""
-    pause = threading.Event()
-    for _ in range(200):
-        waiting = sql(
-            "SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)"
-            " WHERE NOT granted AND datname = current_database()"
-        )
-        if waiting:
-            return
-        pause.wait(0.02)
-    pytest.fail("nobody waits for a lock")

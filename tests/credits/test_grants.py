@@ -112,6 +112,23 @@ def test_nobody_grants_to_themself_and_the_attempt_is_recorded(
     assert give(client, staff, make_user().id, key=key).status_code == 201
 
 
+def test_nobody_grants_to_a_user_with_more_rights_and_the_attempt_is_recorded(
+    client: Client, make_user: Any, sql: Any
+) -> None:
+    finance, admin, support = (make_user(roles=(role,)) for role in ("finance", "admin", "support"))
+    for stronger in (admin, support):
+        answer = give(client, finance, stronger.id)
+        assert (answer.status_code, code(answer)) == (403, "FORBIDDEN")
+        assert client.get(BALANCE, token=stronger.token).json["balance"] == 0
+    denied = sql(
+        "SELECT 1 FROM audit_events WHERE action = 'auth.access.denied' AND actor_id = :id",
+        id=finance.id,
+    )
+    assert len(denied) == 2
+    for other in (finance, support, make_user(roles=("service",))):
+        assert give(client, admin, other.id).status_code == 201
+
+
 @pytest.mark.parametrize("nobody", [ids.new(), ISSUANCE_ID])
 def test_nobody_and_house_accounts_cannot_be_granted_to(
     client: Client, make_user: Any, nobody: UUID

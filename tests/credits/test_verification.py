@@ -3,9 +3,6 @@
 Damage is planted with plain SQL by the tables' owner, after whatever stands in its way is removed.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +12,8 @@ from sqlalchemy import Connection, text
 from app.credits.values import ISSUANCE_ID
 from app.credits.verification import BATCH, verify
 from app.platform import ids
-from app.platform.settings import PROJECT_ROOT, Settings
+from app.platform.settings import Settings
+from tests.commands import flask
 from tests.credits.plain_sql import Books, connected
 
 UNGUARDED = (
@@ -230,31 +228,13 @@ def test_verifying_may_take_longer_than_a_request(
     assert list(verify()) == ["0"]
 
 
-def run_command(settings: Settings) -> tuple[int, str]:
-    """Run `flask credits verify` on a database; return its exit code and what it printed."""
-    variables = {
-        "APP_ENV": "test",
-        "APP_DATA_DIR": str(settings.data_dir),
-        "APP_DATABASE_URL": settings.database_url,
-        "APP_DATABASE_MIGRATION_URL": settings.database_migration_url,
-    }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "flask", "credits", "verify"],
-        cwd=PROJECT_ROOT,
-        env=inherited | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return ended.returncode, ended.stdout
-
-
 def test_the_command_prints_the_differences_and_exits_with_1(
     empty_database: Settings, books: Books
 ) -> None:
-    assert run_command(empty_database) == (0, "The books are right: every check passed.\n")
+    ended = flask(empty_database, "credits", "verify")
+    assert (ended.returncode, ended.stdout) == (0, "The books are right: every check passed.\n")
     with damaging(empty_database) as connection:
         connection.execute(text("UPDATE accounts SET held = 5 WHERE id = :alice"), books)
+    ended = flask(empty_database, "credits", "verify")
     sentence = f"Account {books['alice']} holds back 5, but has no open holds.\n"
-    assert run_command(empty_database) == (1, sentence)
+    assert (ended.returncode, ended.stdout) == (1, sentence)

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.system.external_postgres import free_port
+from tests.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 READY = "Bursar is ready"
-LAUNCHER = (sys.executable, "-m", "app.launcher", "--end-with-parent")
+LAUNCHER = (sys.executable, "-m", "app.launcher")
 
 
 class Run:

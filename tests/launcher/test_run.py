@@ -15,7 +15,7 @@ from app.platform.embedded_postgres.place import settle
 from app.platform.embedded_postgres.process import listens
 from tests.database import Databases
 from tests.launcher.running import Run, running, stop
-from tests.system.external_postgres import free_port
+from tests.network import free_port
 
 
 def users(data_dir: Path) -> list[str]:

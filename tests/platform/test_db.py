@@ -12,15 +12,11 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from app.platform import db
-from app.platform.errors import Conflict, Unavailable
+from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from tests.platform.things import Thing, add, execute, names
 
 pytestmark = pytest.mark.usefixtures("own_pool")
-
-
-class NameTaken(Conflict):
-    """What a violated constraint means here."""
 
 
 def test_a_transaction_commits_on_leaving_and_its_objects_stay_readable() -> None:
@@ -115,18 +111,10 @@ def test_options_in_the_url_are_kept_beside_ours(own: Settings) -> None:
         assert connection.scalar(text("SHOW lock_timeout")) == "3s"
 
 
-def test_a_violated_constraint_means_what_the_call_site_says() -> None:
-    add(5)
-    with pytest.raises(NameTaken), db.constraint_errors({"pk_things": NameTaken}):
-        add(5, "y")
-    assert names("id = 5") == ["x"]
-
-
 def test_other_errors_of_the_database_pass_unchanged() -> None:
-    meanings = {"pk_things": NameTaken}
-    with pytest.raises(IntegrityError), db.constraint_errors(meanings):
+    with pytest.raises(IntegrityError):
         add(6, "bad")
-    with pytest.raises(ProgrammingError), db.constraint_errors(meanings):
+    with pytest.raises(ProgrammingError):
         execute("SELECT * FROM nowhere")
     # A key that no index page can hold will never fit: repeating it would be in vain.
     with pytest.raises(DBAPIError, match="index row"):

@@ -39,10 +39,12 @@ def configured() -> Iterator[Callable[..., None]]:
     """A function that configures logging; afterwards it is as it was."""
     root = stdlib.getLogger()
     before = structlog.get_config()
+    processors = before["processors"][:]
     handlers, level = root.handlers[:], root.level
     named = {name: stdlib.getLogger(name).level for name in ("app.quiet", "foreign", "gunicorn")}
     yield lambda **variables: logging.configure(settings_with(**variables))
     structlog.configure(**before)
+    before["processors"][:] = processors
     root.handlers, root.level = handlers, level
     for name, was in named.items():
         stdlib.getLogger(name).setLevel(was)
@@ -204,7 +206,7 @@ def test_developers_get_readable_lines_that_nobody_can_forge(
 ) -> None:
     configured(APP_LOG_FORMAT="pretty")
     log = logging.get_logger("app.some")
-    log.info("user_registered", user_id="u-1", name="two\nlines \x1b[31m")
+    log.info("user_registered", user_id="u-1", name="two\nlines \x1b[31m", session_id=None)
     try:
         raise ValueError("with its words")
     except ValueError:
@@ -216,6 +218,19 @@ def test_developers_get_readable_lines_that_nobody_can_forge(
     assert "it_broke" in second
     assert rest[0].startswith("Traceback")
     assert rest[-1] == "ValueError: with its words"
+
+
+def test_a_logger_in_use_follows_when_logging_is_configured_again(
+    configured: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    configured(APP_LOG_FORMAT="pretty")
+    log = logging.get_logger("app.some")
+    log.info("before")
+    configured()
+    log.info("after")
+    first, second = capfd.readouterr().err.splitlines()
+    assert "app.some: before" in first
+    assert json.loads(second)["event"] == "after"
 
 
 def test_a_closed_standard_error_breaks_nothing(

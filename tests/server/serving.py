@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from tests.network import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 # Nobody listens there: the server must start without its database.
 NO_DATABASE = "postgresql://nobody:nothing@127.0.0.1:1/nothing"
@@ -179,14 +181,6 @@ def read_answer(client: socket.socket) -> tuple[bytes, bytes]:
     while len(body) < int(names[b"content-length"]):
         body += client.recv(65536)
     return head, body
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def wait_until(fact: Callable[[], object], *, seconds: float = PATIENCE) -> None:

@@ -22,7 +22,7 @@ settings = load_settings()
 logging.configure(settings)
 app = Flask(__name__)
 app.config["PROPAGATE_EXCEPTIONS"] = True
-health.register(app, settings)
+health.install(app, settings)
 app.wsgi_app = Edge(
     app.wsgi_app,
     settings=settings,

@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.database import Databases, variables
+from tests.network import free_port
 from tests.server.serving import (
     PATIENCE,
     ROOT,
     command,
     environment,
-    free_port,
     serving,
     wait_until,
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.network import free_port
 from tests.server.serving import (
     PATIENCE,
     ROOT,
@@ -18,7 +19,6 @@ from tests.server.serving import (
     command,
     end,
     environment,
-    free_port,
     read_all,
     read_answer,
     serving,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.external_postgres import external_postgres, free_port
+from tests.network import free_port
+from tests.system.external_postgres import external_postgres
 from tests.system.image_steps import Image, build
 
 COMMIT = "0123abc"

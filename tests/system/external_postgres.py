@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.network import free_port
 from tests.system.debian import postgresql
 
 ROLES = Path(__file__).resolve().parents[2] / "deploy" / "roles.sql"
@@ -65,14 +65,6 @@ def external_postgres() -> Iterator[dict[str, str]]:
             run("pg_ctl", "stop", "-s", "-m", "immediate", "-D", data)
     finally:
         shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _url(role: str, password: str, port: int) -> str:

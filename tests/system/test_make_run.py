@@ -18,7 +18,7 @@ from app.platform.embedded_postgres.place import settle
 from app.platform.embedded_postgres.process import listens
 from tests.launcher.running import ROOT, Run, stop
 from tests.launcher.test_run import users
-from tests.system.external_postgres import free_port
+from tests.network import free_port
 
 IS_ROOT = os.geteuid() == 0
 # Installing takes most of it.

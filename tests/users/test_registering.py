@@ -1,4 +1,4 @@
-"""Signing up, and the first administrator."""
+"""Signing up."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,13 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from flask import Flask
 from sqlalchemy import Row
 
-from app.platform.actor import Actor
-from app.platform.errors import Invalid
-from app.users import service
-from app.users.errors import EmailTaken, WeakPassword
 from tests.client import Client
 
 Sql = Callable[..., list[Row[Any]]]
@@ -156,27 +151,3 @@ def test_the_length_of_a_password_counts_after_normalising(client: Client) -> No
     # 16 characters that compose to 8, and 7 that stay 7.
     assert client.post(USERS, json=somebody(password="e\u0301" * 8)).status_code == 201
     assert client.post(USERS, json=somebody(password="\u00e9" * 7)).status_code == 422
-
-
-def test_the_first_administrator_comes_from_the_command_line(app: Flask, sql: Sql) -> None:
-    body = somebody()
-    admin = service.create_admin(**body, actor=Actor(kind="cli"))
-    assert admin.roles == ["user", "admin"]
-    ((event,),) = sql(
-        "SELECT to_jsonb(audit_events) FROM audit_events WHERE subject_id = :id", id=admin.id
-    )
-    assert (event["action"], event["actor_kind"], event["actor_id"]) == (
-        "users.admin.created",
-        "cli",
-        None,
-    )
-    with pytest.raises(EmailTaken):
-        service.create_admin(**body, actor=Actor(kind="cli"))
-
-
-def test_the_command_line_checks_what_a_schema_would(app: Flask) -> None:
-    with pytest.raises(Invalid) as refused:
-        service.create_admin(email="ada", name="", password="short", actor=Actor(kind="cli"))
-    assert set(refused.value.details or {}) == {"email", "name", "password"}
-    with pytest.raises(WeakPassword):
-        service.create_admin(**somebody(password="password123"), actor=Actor(kind="cli"))

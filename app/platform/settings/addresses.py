@@ -155,6 +155,11 @@ def with_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def port_of(address: str) -> str:
+    """Give the port of an address that `host_and_port` took, as a server's SERVER_PORT names it."""
+    return address.rpartition(":")[2]
+
+
 def reached_from_here(host: str, port: int) -> str:
     """Give the address by which this machine reaches a server that listens at the host.
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from app.platform.cpus import usable_cpus
 from app.platform.development import development_secret
+from app.platform.settings.addresses import port_of
 from app.platform.settings.sources import FILE_SUFFIX, PREFIX, Sources
 from app.platform.settings.values import DEVELOPMENT, MASTER_KEY_BYTES, is_placeholder
 
@@ -55,7 +56,7 @@ def broken_rules(given: Mapping[str, Any]) -> Iterator[str]:
         )
     if given.get("auth_argon2_memory_kib", 1e9) < 8 * given.get("auth_argon2_parallelism", 1):
         yield "APP_AUTH_ARGON2_MEMORY_KIB must be 8 times APP_AUTH_ARGON2_PARALLELISM or more."
-    if (given.get("metrics_bind") or "").rpartition(":")[2] == str(given.get("server_port")):
+    if port_of(given.get("metrics_bind") or "") == str(given.get("server_port")):
         yield "APP_METRICS_BIND needs another port than APP_SERVER_PORT."
     if given.get("env") in PRODUCTION:
         for name in _placeholders(given):

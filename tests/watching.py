@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import Engine
 
+# The number of a transaction belongs to one database, so other tests' waiters don't count.
 WAITERS = text(
     "SELECT count(*) FROM pg_locks"
     " WHERE NOT granted AND transactionid = CAST(CAST(pg_current_xact_id() AS text) AS xid)"
@@ -41,7 +42,7 @@ def transaction_of_another(engine: Engine) -> Iterator[Connection]:
 
 def wait_until_somebody_waits_for(connection: Connection) -> None:
     """Return once another transaction waits for this connection's."""
-    end = time.monotonic() + 2
+    end = time.monotonic() + 5
     while not connection.scalar(WAITERS):
         assert time.monotonic() < end, "nobody waits"
         time.sleep(0.01)

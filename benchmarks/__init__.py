@@ -1,0 +1,1 @@
+"""Measures the service against yardsticks, in one run: `make bench`."""
