@@ -78,7 +78,7 @@ def create_app(settings: "Settings") -> "Flask":
         versioned.register_blueprint(blueprint)
     api.register_blueprint(versioned)
     api.register_blueprint(keys_routes.blp)
-    health.install(app, settings)
+    health.install(app, settings, checks={"keys": keys.readiness})
     docs.install(app)
     openapi.install(app, api)
     cli.install(app, settings)

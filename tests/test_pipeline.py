@@ -97,7 +97,13 @@ def test_every_refusal_can_be_read_by_the_page(
 
 @pytest.mark.parametrize(
     ("accepted", "algorithm"),
-    [("zstd, br, gzip", "zstd"), ("br, gzip", "br"), ("gzip", "gzip"), ("identity", None)],
+    [
+        ("zstd, br, gzip", "zstd"),
+        ("br, gzip", "br"),
+        ("gzip", "gzip"),
+        ("identity", None),
+        ("gzip;q=0", None),
+    ],
 )
 def test_long_answers_are_compressed_on_request(
     client: Client, accepted: str, algorithm: str | None

@@ -3,9 +3,9 @@
 from app.auth import queries, tokens
 from app.platform import clock
 from app.platform.actor import Actor
-from app.platform.db import reading, transaction
+from app.platform.db import transaction
 from app.platform.errors import Unauthenticated
-from app.users.values import all_roles, permissions_of
+from app.users.values import permissions_of
 
 
 def authenticate(
@@ -19,9 +19,8 @@ def authenticate(
     """
     claims = tokens.verified.claims(token)
     now = clock.now()
-    with reading() as connection:
-        row = queries.read(connection, session_id=claims.session_id, now=now)
-    if row is None or not row.live or row.user_id != claims.user_id:
+    row = queries.read_for_request(session_id=claims.session_id, now=now)
+    if row is None or row.id != claims.user_id:
         raise Unauthenticated
     if row.confirmed_at is None and row.generation == claims.generation:
         # The client has its tokens: from now on the refresh token before them is good for the
@@ -30,7 +29,7 @@ def authenticate(
             queries.confirm(
                 session, session_id=claims.session_id, generation=claims.generation, now=now
             )
-    roles = all_roles(row.roles)
+    roles = frozenset(row.roles)
     return Actor(
         kind="user",
         user_id=claims.user_id,
@@ -40,4 +39,5 @@ def authenticate(
         request_id=request_id,
         address=address,
         user_agent=user_agent,
+        user=row,
     )

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from jwt.algorithms import OKPAlgorithm
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import Row, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.keys import master
+from app.keys.errors import KeysUnusable, UnknownMasterKey
 from app.keys.models import signing_keys
 from app.platform import clock, ids
 from app.platform.db import reading, transaction
+from app.platform.logging import get_logger
 from app.platform.settings import Settings
 
+log = get_logger(__name__)
 RecordCreated = Callable[[Session, UUID], None]
 
 # How long a worker may go on with the set that it has: a revoked key verifies no longer than this.
@@ -106,12 +110,7 @@ class KeyRing:
         kids = {str(row.id) for row in rows}
         if before and before.signing_kid == str(active.id) and before.verifying.keys() == kids:
             return before
-        secret = master.decrypt(
-            _LABEL,
-            active.private_key,
-            context=active.id.bytes,
-            version=active.master_key_version,
-        )
+        secret = _opened(active)
         self._keys = KeySet(
             version=before.version + 1 if before else 1,
             signing_kid=str(active.id),
@@ -121,6 +120,24 @@ class KeyRing:
             },
         )
         return self._keys
+
+
+def _opened(row: Row[Any]) -> bytes:
+    """Return the private part of a stored key.
+
+    Raises KeysUnusable.
+    """
+    version = row.master_key_version
+    try:
+        return master.decrypt(_LABEL, row.private_key, context=row.id.bytes, version=version)
+    except (UnknownMasterKey, InvalidTag) as error:
+        log.error(
+            "signing_key_not_opened",
+            setting="APP_AUTH_MASTER_KEYS",
+            signing_key_id=str(row.id),
+            master_key_version=version,
+        )
+        raise KeysUnusable from error
 
 
 _ring: KeyRing
@@ -134,6 +151,15 @@ def configure(settings: Settings, *, record_created: RecordCreated) -> None:
     global _ring
     master.configure(settings.auth_master_keys)
     _ring = KeyRing(settings, record_created)
+
+
+def readiness() -> str:
+    """Return `ok` when access tokens can be signed and verified, else what is wrong."""
+    try:
+        _ring.current()
+    except KeysUnusable:
+        return "APP_AUTH_MASTER_KEYS doesn't open the signing key"
+    return "ok"
 
 
 def ring() -> KeyRing:

@@ -1,7 +1,7 @@
 """Who is asking: the one value that use cases take instead of a request."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 Kind = Literal["anonymous", "user", "api_key", "cli", "system"]
@@ -9,7 +9,10 @@ Kind = Literal["anonymous", "user", "api_key", "cli", "system"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who is asking, with which rights, from where. `permissions` are those of this moment."""
+    """Who is asking, with which rights, from where. `permissions` are those of this moment.
+
+    `user` is the user's row as this request has read it, with what the API shows of users.
+    """
 
     kind: Kind
     user_id: UUID | None = None
@@ -19,6 +22,7 @@ class Actor:
     request_id: str | None = None
     address: str | None = None
     user_agent: str | None = None
+    user: Any = None
 
     def may(self, permission: str) -> bool:
         """Tell whether the actor holds the permission now."""

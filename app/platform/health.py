@@ -2,7 +2,7 @@
 
 import hmac
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from time import monotonic
 
@@ -15,6 +15,7 @@ from app.platform.guards import public
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
 
+Check = Callable[[], str]
 READY_SECONDS = 1.0
 KEPT_SECONDS = 1.0
 _stopping = False
@@ -26,9 +27,12 @@ def announce_stop() -> None:
     _stopping = True
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application."""
-    readiness = Readiness()
+def install(app: Flask, settings: Settings, *, checks: Mapping[str, Check]) -> None:
+    """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application.
+
+    `checks` are what features need on top of the platform; each returns `ok` or what is wrong.
+    """
+    readiness = Readiness(checks)
 
     def health() -> Response:
         return http.respond({"status": "ok", "version": settings.version})
@@ -73,8 +77,9 @@ def install(app: Flask, settings: Settings) -> None:
 class Readiness:
     """Checks what the service needs, at most once a second, however often it is asked."""
 
-    def __init__(self) -> None:
-        """Start with nothing known."""
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        """Start with nothing known; `checks` are asked once the tables are there."""
+        self._more = checks
         self._known: dict[str, str] = {}
         self._until = 0.0
         self._one_at_a_time = threading.Lock()
@@ -85,12 +90,12 @@ class Readiness:
             return {"service": "stopping"}
         with self._one_at_a_time:
             if monotonic() >= self._until:
-                self._known = _check()
+                self._known = _check(self._more)
                 self._until = monotonic() + KEPT_SECONDS
             return self._known
 
 
-def _check() -> dict[str, str]:
+def _check(more: Mapping[str, Check]) -> dict[str, str]:
     checks = {"database": "unreachable", "migrations": "unknown"}
     if monkey.is_module_patched("socket"):
         # Without its wait callback one query stops all requests of this worker.
@@ -99,17 +104,19 @@ def _check() -> dict[str, str]:
         return checks
     limit = Timeout(READY_SECONDS)
     try:
-        with limit, db.reading() as connection:
-            found = migrations.current_revision(connection)
+        with limit:
+            with db.reading() as connection:
+                found = migrations.current_revision(connection)
+            # A database that is ahead is fine: it is migrated before the last old process has gone.
+            migrated = found is not None and found >= _head()
+            asked = {name: check() for name, check in more.items()} if migrated else {}
     except Unavailable:
         return checks
     except Timeout as late:
         if late is not limit:
             raise
         return checks | {"database": "slow"}
-    # A database that is ahead is fine: it is migrated before the last old process has gone.
-    migrated = found is not None and found >= _head()
-    return checks | {"database": "ok", "migrations": "ok" if migrated else "behind"}
+    return checks | {"database": "ok", "migrations": "ok" if migrated else "behind"} | asked
 
 
 @cache

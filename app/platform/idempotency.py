@@ -1,7 +1,8 @@
 """Runs a keyed operation exactly once, and answers its repeats with the first answer.
 
 `once` owns the transaction: claim, look-up, work, answer and key commit or vanish together, so
-there is no lease and nothing to clean up after a crash. Keys belong to a user and count for 30
+there is no lease and nothing to clean up after a crash. A refusal rolls the work back and is stored
+in a transaction of its own, under a new claim. Keys belong to a user and count for 30
 days. Success, 402, 404 and 409 are stored; anything else may be tried again with the same key.
 """
 
@@ -14,7 +15,17 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import DateTime, LargeBinary, SmallInteger, Text, Uuid, func, select
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    Uuid,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -53,6 +64,24 @@ class IdempotencyKey(Base):
 
 _keys = Base.metadata.tables[IdempotencyKey.__tablename__]
 _random = secrets.SystemRandom()
+
+# Built once: building a statement costs more than sending it.
+_CLAIM = select(func.pg_try_advisory_xact_lock(bindparam("lock", type_=BigInteger)))
+_FIND = select(_keys).where(
+    _keys.c.user_id == bindparam("user_id"),
+    _keys.c.key == bindparam("key"),
+    _keys.c.created_at > bindparam("oldest"),
+)
+_new = insert(_keys)
+# A row can only be there when it is older than its lifetime: the look-up found none younger.
+_STORE = _new.on_conflict_do_update(
+    index_elements=["user_id", "key"],
+    set_={
+        column.name: _new.excluded[column.name]
+        for column in _keys.columns
+        if not column.primary_key
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,73 +142,83 @@ def _attempt(
     work: Callable[[Session], T],
     respond: Callable[[T], Answer],
 ) -> Answer:
-    with transaction() as session:
-        if request.key is None or actor.user_id is None:
+    if request.key is None or actor.user_id is None:
+        with transaction() as session:
             return respond(work(session))
-        _claim(session, user_id=actor.user_id, key=request.key)
-        stored = _look_up(session, user_id=actor.user_id, request=request)
-        if stored is not None:
-            return stored
-        try:
-            with session.begin_nested():
-                answer = respond(work(session))
-        except AppError as refusal:
-            if refusal.status not in FINAL_STATUSES:
-                raise
-            answer = request.refuse(refusal)
-        _store(session, user_id=actor.user_id, request=request, answer=answer)
-        return answer
+    owner = Owner(user_id=actor.user_id, key=request.key, request=request)
+    try:
+        with transaction() as session:
+            stored = owner.claim(session)
+            if stored is not None:
+                return stored
+            answer = respond(work(session))
+            owner.store(session, answer)
+            return answer
+    except AppError as error:
+        if error.status not in FINAL_STATUSES or isinstance(error, IdempotencyInProgress):
+            raise
+        refusal = request.refuse(error)
+    # The work is rolled back as a whole, so a success pays for no savepoint (two of ten round
+    # trips). Between the two transactions a twin may have run: then its answer is the first one.
+    with transaction() as session:
+        stored = owner.claim(session)
+        if stored is None:
+            owner.store(session, refusal)
+        return stored or refusal
 
 
-def _claim(session: Session, *, user_id: UUID, key: str) -> None:
-    """Take the key until the transaction ends, or refuse at once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A user's key and the request that it is used for."""
 
-    An `INSERT … ON CONFLICT` would wait for the first request instead, and a client that retries
-    impatiently would fill the pool with waiting twins.
-    """
-    digest = hashlib.sha256(user_id.bytes + key.encode()).digest()
-    claim = func.pg_try_advisory_xact_lock(int.from_bytes(digest[:8], "big", signed=True))
-    if not session.scalar(select(claim)):
-        raise IdempotencyInProgress
+    user_id: UUID
+    key: str
+    request: Keyed
 
+    def claim(self, session: Session) -> Answer | None:
+        """Take the key until the transaction ends, and return the answer stored with it.
 
-def _look_up(session: Session, *, user_id: UUID, request: Keyed) -> Answer | None:
-    """Return the stored answer of an earlier request with this key.
+        Refuses at once while another transaction has the key. An `INSERT … ON CONFLICT` would
+        wait for that one instead, and a client that retries impatiently would fill the pool.
+        The look-up is a statement of its own: a statement's snapshot is older than the lock it
+        takes, and would miss what the previous holder has just committed.
 
-    This is a statement after the claim, never part of it: a statement's snapshot is older than
-    the lock it takes, and would miss what the previous holder has just committed.
-    """
-    row = session.execute(
-        select(_keys).where(
-            _keys.c.user_id == user_id,
-            _keys.c.key == request.key,
-            _keys.c.created_at > clock.now() - LIFETIME,
+        Raises IdempotencyInProgress or IdempotencyKeyReused.
+        """
+        digest = hashlib.sha256(self.user_id.bytes + self.key.encode()).digest()
+        lock = int.from_bytes(digest[:8], "big", signed=True)
+        if not session.scalar(_CLAIM, {"lock": lock}):
+            raise IdempotencyInProgress
+        oldest = clock.now() - LIFETIME
+        row = session.execute(
+            _FIND, {"user_id": self.user_id, "key": self.key, "oldest": oldest}
+        ).one_or_none()
+        if row is None:
+            return None
+        if row.fingerprint != self.request.fingerprint:
+            raise IdempotencyKeyReused
+        return Answer(
+            status=row.status,
+            body=bytes(row.body),
+            content_type=row.content_type,
+            location=row.location,
+            etag=row.etag,
+            replayed=True,
         )
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.fingerprint != request.fingerprint:
-        raise IdempotencyKeyReused
-    return Answer(
-        status=row.status,
-        body=bytes(row.body),
-        content_type=row.content_type,
-        location=row.location,
-        etag=row.etag,
-        replayed=True,
-    )
 
-
-def _store(session: Session, *, user_id: UUID, request: Keyed, answer: Answer) -> None:
-    values = {
-        "fingerprint": request.fingerprint,
-        "status": answer.status,
-        "content_type": answer.content_type,
-        "body": answer.body,
-        "location": answer.location,
-        "etag": answer.etag,
-        "created_at": clock.now(),
-    }
-    statement = insert(_keys).values(user_id=user_id, key=request.key, **values)
-    # A row can only be there when it is older than its lifetime: the look-up found none younger.
-    session.execute(statement.on_conflict_do_update(index_elements=["user_id", "key"], set_=values))
+    def store(self, session: Session, answer: Answer) -> None:
+        """Keep the answer for repeats; it commits together with the work, or not at all."""
+        session.execute(
+            _STORE,
+            {
+                "user_id": self.user_id,
+                "key": self.key,
+                "fingerprint": self.request.fingerprint,
+                "status": answer.status,
+                "content_type": answer.content_type,
+                "body": answer.body,
+                "location": answer.location,
+                "etag": answer.etag,
+                "created_at": clock.now(),
+            },
+        )

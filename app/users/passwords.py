@@ -69,13 +69,17 @@ def hash_new_password(password: str, *, email: str, name: str) -> str:
     Raises WeakPassword or Overloaded.
     """
 
-    def check_and_hash() -> str:
-        # Reading the lists takes longer than a hash, so it happens on the thread too.
+    def check_and_hash() -> str | None:
+        # Reading the lists takes longer than a hash, so it happens on the thread too. A refusal
+        # is raised outside: the event loop would report it as an error that nobody caught.
         if is_guessable(password, email=email, name=name):
-            raise WeakPassword
+            return None
         return str(_context.hash(password))
 
-    return _off_the_loop(check_and_hash)
+    hashed = _off_the_loop(check_and_hash)
+    if hashed is None:
+        raise WeakPassword
+    return hashed
 
 
 def verify(password: str, password_hash: str | None) -> bool:

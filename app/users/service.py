@@ -124,6 +124,9 @@ def get_user(user_id: UUID | None, *, actor: Actor) -> UserRow:
     """
     if user_id != actor.user_id and not actor.may("users:read"):
         raise NotFound
+    if user_id == actor.user_id and actor.user is not None:
+        own: UserRow = actor.user
+        return own
     with reading() as connection:
         user = connection.execute(_ONE, {"user_id": user_id}).one_or_none()
     if user is None:

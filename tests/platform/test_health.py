@@ -18,7 +18,7 @@ def client(settings: Settings, **changes: Any) -> Client:
     """Return a client of an application that has nothing but the probes."""
     settings = replace(settings, **changes)
     app = Flask("probes")
-    health.install(app, settings)
+    health.install(app, settings, checks={})
 
     def refuse(error: errors.AppError) -> Response:
         return Response(error.code, error.status, dict(error.headers))
@@ -136,7 +136,7 @@ def test_the_metrics_of_an_address_of_their_own_are_only_there(settings: Setting
 
 
 def test_many_probes_at_once_ask_the_database_once(settings: Settings, pool: None) -> None:
-    readiness = health.Readiness()
+    readiness = health.Readiness({})
     found: list[int] = []
     probes = [threading.Thread(target=lambda: found.append(id(readiness.checks()))) for _ in "1234"]
     for probe in probes:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -169,6 +170,22 @@ def test_a_twin_of_a_running_request_is_refused_at_once() -> None:
         go_on.set()
         assert first.result(10).body == b"1"
     assert counter.run(keyed()).replayed
+
+
+def test_a_twin_that_succeeds_before_a_refusal_is_stored_has_the_first_answer() -> None:
+    """The refused work is rolled back before its answer is stored; meanwhile a top-up helped."""
+    counter = Counter()
+
+    def twin(error: AppError) -> Answer:
+        assert counter.run(keyed()).body == b"1"
+        return Answer(status=error.status, body=b"refused")
+
+    def refused(session: Session) -> int:
+        raise PaymentRequired
+
+    answer = counter.run(replace(keyed(), refuse=twin), refused)
+    assert (answer.status, answer.body, answer.replayed) == (201, b"1", True)
+    assert counter.run(keyed()).body == b"1"
 
 
 def test_thirty_two_twins_do_the_work_once() -> None:
