@@ -1,5 +1,5 @@
 -- What POST /credits/transfers sends, from C: claim, look-up, audit event, posting, stored answer.
--- The service reads the login session before, in a statement of its own, and has a savepoint.
+-- The service reads the login session before, in a statement of its own.
 \set from random(1, :people)
 \set to 1 + (:from - 1 + random(1, :people - 1)) % :people
 \set key random(1, 4611686018427387903)

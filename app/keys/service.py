@@ -122,7 +122,7 @@ class KeyRing:
         return self._keys
 
 
-def _opened(row: Row[Any]) -> bytes:
+def _opened(row: Row[*tuple[Any, ...]]) -> bytes:
     """Return the private part of a stored key.
 
     Raises KeysUnusable.
