@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     from app.platform.settings import Settings
 
 
-def create_app(settings: "Settings") -> "Flask":
-    """Return the application. It connects to nothing: that is for the worker, after the fork."""
+def create_app(settings: "Settings | None" = None) -> "Flask":
+    """Return the application. It connects to nothing: that is for the worker, after the fork.
+
+    Without settings those of the environment count.
+
+    Raises SettingsError.
+    """
     # Imported here, because the launcher uses single modules of this package and starts quickly
     # only without the rest.
     from flask import Flask
@@ -39,9 +44,11 @@ def create_app(settings: "Settings") -> "Flask":
         openapi,
         pagination,
     )
+    from app.platform.settings import load_settings
     from app.users import passwords
     from app.users import routes as users_routes
 
+    settings = settings or load_settings()
     logging.configure(settings)
     app = Flask("app", static_folder=None)
     # A doubled slash is another path. Werkzeug would redirect, to an address made out of `Host`.

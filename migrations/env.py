@@ -1,11 +1,13 @@
 """Runs migrations: one process at a time, one transaction for each migration."""
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from app.platform.db import Base, one_connection
 from app.platform.settings import Settings
@@ -52,8 +54,16 @@ def take_lock(connection: Connection) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Run the migrations that were asked for, as the tables' owner."""
-    with one_connection(settings, migration=True) as connection:
+    """Run the migrations that were asked for, as the tables' owner.
+
+    Raises CommandError, a sentence without a traceback, when the database can't be reached.
+    """
+    with ExitStack() as opened:
+        try:
+            connection = opened.enter_context(one_connection(settings, migration=True))
+        except OperationalError as error:
+            reason = " ".join(str(error.orig).split())
+            raise CommandError(f"The database can't be reached: {reason}") from None
         take_lock(connection)
         # The lock was taken in autocommit and outlives the transactions of the migrations.
         connection.rollback()
