@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.models import login_sessions
 from app.auth.values import EndReason
-from app.platform.db import reading
+from app.platform.db import first_row
 
 # Whether login session and user are good at this moment, for requests and refreshing alike. A
 # suspension whose time is over needs no job to end it.
@@ -37,15 +37,12 @@ WHERE s.id = %(session_id)s AND $LIVE
 SessionRow: TypeAlias = Row[*tuple[Any, ...]]
 
 
-def read_for_request(*, session_id: UUID, now: datetime) -> SessionRow | None:
+def read_for_request(*, session_id: UUID, now: datetime) -> Any:
     """Return a live login session's generation and its user as shown; None when it isn't live.
 
     Raises Unavailable.
     """
-    with reading() as connection:
-        return connection.exec_driver_sql(
-            _FOR_REQUEST, {"session_id": session_id, "now": now}
-        ).one_or_none()
+    return first_row(_FOR_REQUEST, {"session_id": session_id, "now": now})
 
 
 def read(connection: Connection, *, session_id: UUID, now: datetime) -> SessionRow | None:

@@ -1,18 +1,20 @@
 """Gives every feature its way to the database: reads, snapshots and transactions on one pool.
 
 `reading()` is for one statement, `snapshot()` for several that must agree, `transaction()` for
-changes. Each holds a connection until it is left, so none of them is opened inside another, and
-nothing slow (hashing, mail, HTTP) happens inside.
+changes, `first_row()` for the one read of every request. Each holds a connection until it is left,
+so none of them is opened inside another, and nothing slow (hashing, mail, HTTP) happens inside.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import Any, ClassVar, Final
 
+import psycopg2
 from gevent import monkey
+from psycopg2.extras import NamedTupleCursor
 from sqlalchemy import BigInteger, Connection, DateTime, Engine, MetaData, NullPool, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -163,6 +165,31 @@ def reading() -> Iterator[Connection]:
     """
     with _turn() as pool, _faults(), pool.reads.connect() as connection:
         yield connection
+
+
+def first_row(statement: str, parameters: Mapping[str, Any]) -> Any:
+    """Return the first row of one plain SQL statement as a named tuple, or None; one round trip.
+
+    For what every request asks: around a small statement SQLAlchemy's connection and result cost
+    more than the statement (60 to 120 µs). Parameters are written `%(name)s`.
+
+    Raises Unavailable.
+    """
+    with _turn() as pool:
+        try:
+            borrowed = pool.reads.raw_connection()
+            try:
+                with closing(borrowed.cursor(cursor_factory=NamedTupleCursor)) as cursor:
+                    cursor.execute(statement, parameters)
+                    row = cursor.fetchone()
+            except BaseException:
+                # A killed request may leave its statement running: nobody else gets the connection.
+                borrowed.invalidate()
+                raise
+            borrowed.close()
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as fault:
+            raise Unavailable from fault
+    return row
 
 
 def is_retryable(error: BaseException) -> bool:

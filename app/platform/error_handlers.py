@@ -27,7 +27,8 @@ def _app_error(error: AppError) -> Response:
     if error.status == 503:
         # A fault behind it is something broken; a lock or a place in a queue that nobody got in
         # time is only load.
-        state = getattr(getattr(error.__cause__, "orig", None), "pgcode", None)
+        fault = getattr(error.__cause__, "orig", error.__cause__)
+        state = getattr(fault, "pgcode", None)
         broken = error.__cause__ is not None and state not in LOAD
         level = log.error if broken else log.warning
         level("unavailable", code=error.code, exc_info=error, **_affected())

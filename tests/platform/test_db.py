@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import psycopg2
 import pytest
 from psycopg2.extensions import set_wait_callback
 from psycopg2.extras import wait_select
@@ -80,6 +81,25 @@ def test_a_read_takes_one_round_trip_and_a_transaction_three(round_trips: list[o
         with db.snapshot() as session:
             assert session.scalar(text("SHOW transaction_isolation")) == "repeatable read"
         assert len(round_trips) == 8
+
+
+def test_the_first_row_takes_one_round_trip_and_has_names(round_trips: list[object]) -> None:
+    add(70)
+    round_trips.clear()
+    row = db.first_row("SELECT id, name FROM things WHERE id = %(id)s", {"id": 70})
+    assert (row.id, len(round_trips)) == (70, 1)
+    assert db.first_row("SELECT 1 FROM things WHERE id = %(id)s", {"id": -1}) is None
+
+
+def test_a_failed_read_of_the_first_row_leaves_the_pool_as_it_was(own: Settings) -> None:
+    """A mistake passes, a lost connection is Unavailable, and the next read works in both cases."""
+    for _ in range(db.pool_size(own, None) + 5):
+        with pytest.raises(psycopg2.ProgrammingError):
+            db.first_row("SELECT nothing_of_this_name", {})
+        with pytest.raises(Unavailable) as lost:
+            db.first_row("SELECT pg_terminate_backend(pg_backend_pid())", {})
+        assert isinstance(lost.value.__cause__, psycopg2.OperationalError)
+        assert db.first_row("SELECT 1 AS one", {}).one == 1
 
 
 def test_a_stricter_isolation_level_can_still_be_had(own: Settings) -> None:

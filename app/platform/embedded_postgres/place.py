@@ -169,6 +169,8 @@ def settle(data_dir: Path) -> Place:
         with suppress(FileExistsError):
             link.symlink_to(ELSEWHERE / secrets.token_hex(8))
     home = link.resolve()
+    if home.exists() and not home.is_dir():
+        raise EmbeddedPostgresError(f"{link} is a file, and the database needs that name. Move it.")
     account = _owner(home) if home.exists() else _founder()
     return Place(home=home, sockets=_sockets(data_dir, home), account=account)
 
