@@ -284,7 +284,7 @@ class Call:
 
 def _no_write(data: bytes) -> None:
     """Refuse WSGI's old way to send, which would go around everything above."""
-    raise NotImplementedError
+    raise RuntimeError("the application returns its answer, it does not write it")
 
 
 def install(app: Flask, settings: Settings) -> None:
