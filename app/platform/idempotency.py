@@ -145,14 +145,14 @@ def _attempt(
     if request.key is None or actor.user_id is None:
         with transaction() as session:
             return respond(work(session))
-    owner = Owner(user_id=actor.user_id, key=request.key, request=request)
+    used = _UserKey(user_id=actor.user_id, key=request.key, request=request)
     try:
         with transaction() as session:
-            stored = owner.claim(session)
+            stored = used.claim(session)
             if stored is not None:
                 return stored
             answer = respond(work(session))
-            owner.store(session, answer)
+            used.store(session, answer)
             return answer
     except AppError as error:
         if error.status not in FINAL_STATUSES or isinstance(error, IdempotencyInProgress):
@@ -161,14 +161,14 @@ def _attempt(
     # The work is rolled back as a whole, so a success pays for no savepoint (two of ten round
     # trips). Between the two transactions a twin may have run: then its answer is the first one.
     with transaction() as session:
-        stored = owner.claim(session)
+        stored = used.claim(session)
         if stored is None:
-            owner.store(session, refusal)
+            used.store(session, refusal)
         return stored or refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class _UserKey:
     """A user's key and the request that it is used for."""
 
     user_id: UUID
