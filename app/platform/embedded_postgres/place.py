@@ -125,6 +125,15 @@ class Place:
         if not self.home.exists():
             self._make_home()
         try:
+            self._make_sockets()
+        except FileNotFoundError:
+            # Renaming a folder replaces an empty one of that name: another start has just put
+            # its own in the place of ours. From now on it has a socket folder, and stays.
+            self._make_sockets()
+
+    def _make_sockets(self) -> None:
+        """Make the folder of the socket, or check the one that is there."""
+        try:
             self.account.make_folder(self.sockets)
         except FileExistsError:
             # The folder may lie in /tmp, where anybody can put one in our way.
