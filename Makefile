@@ -9,7 +9,7 @@ CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/auth/tokens.py
 # What a PostgreSQL other than the embedded one could do otherwise.
 DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
 
-.PHONY: help run test test-database test-system bench lint secrets format lock FORCE
+.PHONY: help run test test-database test-system bench bench-timing lint secrets format lock FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ test-system: .venv/.dev ## test what users meet: clone and run, the image's step
 
 bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about three minutes
 	@$(BIN)/python -m benchmarks
+
+bench-timing: .venv/.embedded ## measure whether a refused login tells by its time who has an account
+	@$(BIN)/python -m benchmarks.timing
 
 lint: .venv/.dev ## check style, types, imports, dependencies, container files, and that no secret is there
 	$(BIN)/ruff check .

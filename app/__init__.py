@@ -24,7 +24,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app import cli
     from app.audit import routes as audit_routes
     from app.audit import service as audit
-    from app.auth import authentication
+    from app.auth import authentication, password_routes, session_routes, suspension_routes
     from app.auth import routes as auth_routes
     from app.auth import service as auth
     from app.credits import routes as credits_routes
@@ -40,9 +40,11 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         guards,
         health,
         http,
+        idempotency,
         logging,
         openapi,
         pagination,
+        ratelimit,
     )
     from app.platform.settings import load_settings
     from app.users import passwords
@@ -55,8 +57,11 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     app.url_map.merge_slashes = False
     app.extensions["bursar"] = settings
 
-    keys.configure(settings, record_created=audit.record_signing_key)
-    pagination.use_key(master.derive("list cursors"))
+    keys.configure(settings, record=audit.record_signing_key)
+    versions = master.versions()
+    pagination.use_keys([master.derive("list cursors", version=each) for each in versions])
+    idempotency.use_keys([master.derive("idempotency", version=each) for each in versions])
+    ratelimit.configure(settings, key=master.derive("rate limits"))
     passwords.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)
@@ -81,7 +86,15 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         install()
 
     versioned = http.Blueprint("v1", __name__, url_prefix="/api/v1")
-    for blueprint in (users_routes.blp, auth_routes.blp, credits_routes.blp, audit_routes.blp):
+    for blueprint in (
+        users_routes.blp,
+        auth_routes.blp,
+        password_routes.blp,
+        session_routes.blp,
+        suspension_routes.blp,
+        credits_routes.blp,
+        audit_routes.blp,
+    ):
         versioned.register_blueprint(blueprint)
     api.register_blueprint(versioned)
     api.register_blueprint(keys_routes.blp)

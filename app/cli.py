@@ -1,4 +1,4 @@
-"""The operator's commands: `flask users …`, `flask credits …`, `flask health`.
+"""The operator's commands: `flask users …`, `auth …`, `keys …`, `credits …`, `flask health`.
 
 Thin: they call the services that the routes call, and print what came of it.
 """
@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
 
 import click
 from flask import Flask, current_app
@@ -16,14 +18,20 @@ from flask.cli import AppGroup
 from marshmallow import ValidationError
 
 from app.credits import verification
+from app.keys import rotation
+from app.keys.values import Change
 from app.platform import db, migrations
 from app.platform.actor import Actor
 from app.platform.errors import AppError
 from app.platform.settings import Settings
+from app.users import calibration
 from app.users import service as users_service
 from app.users.schemas import UserIn
 
 users = AppGroup("users", help="People who can sign in.")
+auth = AppGroup("auth", help="Signing in.")
+keys = AppGroup("keys", help="The keys that sign access tokens.")
+_FOREIGN = "a service that keeps the public keys may refuse its tokens for ten minutes."
 credits_ = AppGroup("credits", help="The ledger.")
 
 
@@ -36,6 +44,8 @@ def install(app: Flask, settings: Settings) -> None:
         return
     migrations.install(app, settings)
     app.cli.add_command(users)
+    app.cli.add_command(auth)
+    app.cli.add_command(keys)
     app.cli.add_command(credits_)
     app.cli.add_command(health)
 
@@ -57,6 +67,31 @@ def create_admin(email: str, name: str) -> None:
     click.echo(f"Created administrator {user.email} with id {user.id}.")
 
 
+@auth.command("calibrate")
+@click.option(
+    "--milliseconds",
+    type=click.IntRange(1, 5000),
+    default=75,
+    show_default=True,
+    help="How long a hash may take; 50 to 100 is what people don't notice.",
+)
+def calibrate(milliseconds: int) -> None:
+    """Propose settings for password hashes on this machine, while it has nothing else to do."""
+    cost = calibration.propose(milliseconds=milliseconds, measure=calibration.measure)
+    alone, workers = calibration.measure(cost), _settings().server_workers
+    together = calibration.hashes_a_second(cost, workers=workers)
+    click.echo(f"# A hash takes {alone:.0f} ms, {milliseconds} ms were wanted.")
+    if cost == calibration.LEAST:
+        click.echo("# This is the least that is safe.")
+    click.echo(
+        f"# {workers} workers make {together:.0f} hashes a second together,"
+        f" and take {workers * cost.memory_kib // 1024} MiB for them."
+    )
+    click.echo(f"APP_AUTH_ARGON2_MEMORY_KIB={cost.memory_kib}")
+    click.echo(f"APP_AUTH_ARGON2_TIME_COST={cost.time_cost}")
+    click.echo(f"APP_AUTH_ARGON2_PARALLELISM={cost.parallelism}")
+
+
 @credits_.command("verify")
 def verify() -> None:
     """Check the books; exit 1 with the differences when there are any."""
@@ -70,6 +105,52 @@ def verify() -> None:
     click.echo("The books are right: every check passed.")
 
 
+@keys.command("list")
+def list_keys() -> None:
+    """Show all signing keys, and what happens to them next."""
+    with _signing_keys():
+        rows, steps = rotation.overview()
+    if not rows:
+        click.echo("There are none yet. The service makes the first one when it needs it.")
+        return
+    for row in rows:
+        since = row.retired_at or row.activated_at or row.created_at
+        line = f"{row.id}  {row.state:9}  since {_time(since)}  master key {row.master_key_version}"
+        nexts = [
+            f"  to be {step.change} at {_time(step.at)}" for step in steps if step.key_id == row.id
+        ]
+        click.echo(line + "".join(nexts))
+    for step in steps:
+        if step.change == Change.CREATED:
+            click.echo(f"The next key is published at {_time(step.at)}.")
+
+
+@keys.command("rotate")
+@click.option("--now", is_flag=True, help="Let it sign at once, for an emergency.")
+def rotate(now: bool) -> None:
+    """Publish the next signing key; it signs 20 minutes later."""
+    with _signing_keys():
+        done = rotation.rotate(at_once=now, actor=Actor(kind="cli"))
+    if now:
+        click.echo(f"Key {done.key_id} signs from now on; {_FOREIGN}")
+    elif done.is_new:
+        click.echo(f"Key {done.key_id} is published and signs from {_time(done.signs_at)}.")
+    else:
+        click.echo(
+            f"Key {done.key_id} waits already and signs from {_time(done.signs_at)};"
+            " nothing was changed."
+        )
+
+
+@keys.command("revoke")
+@click.argument("kid", type=click.UUID)
+def revoke(kid: UUID) -> None:
+    """Let a key verify nothing from now on; everybody with a token of it refreshes."""
+    with _signing_keys():
+        signing = rotation.revoke(key_id=kid, actor=Actor(kind="cli"))
+    click.echo(f"Key {kid} is revoked, and key {signing} signs; {_FOREIGN}")
+
+
 @click.command("health")
 def health() -> None:
     """Ask the running service on this machine whether it is alive; exit 1 when it isn't."""
@@ -80,6 +161,19 @@ def health() -> None:
             click.echo(response.read().decode())
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise click.ClickException(f"{url} doesn't answer: {error}") from None
+
+
+@contextmanager
+def _signing_keys() -> Iterator[None]:
+    """Open the database for a command about signing keys, unless a shared secret signs."""
+    if _settings().auth_jwt_algorithm == "HS256":
+        raise click.ClickException("APP_AUTH_JWT_ALGORITHM is HS256, which has no signing keys.")
+    with _database():
+        yield
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _settings() -> Settings:

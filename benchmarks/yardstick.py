@@ -44,7 +44,6 @@ class User(Base):
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
     status: Mapped[str]
     suspended_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    sessions_valid_after: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
@@ -117,9 +116,8 @@ async def current_user(session: Database, authorization: Annotated[str, Header()
     if login is None or login.ended_at is not None or login.expires_at <= now:
         raise HTTPException(401)
     user = login.user
-    too_old = user.sessions_valid_after and login.created_at < user.sessions_valid_after
     over = user.status == "suspended" and user.suspended_until and user.suspended_until <= now
-    if too_old or not (user.status == "active" or over):
+    if not (user.status == "active" or over):
         raise HTTPException(401)
     return user
 

@@ -8,7 +8,7 @@ from flask import Flask
 from werkzeug.test import Client as WerkzeugClient
 from werkzeug.test import TestResponse
 
-from tests import seen
+from tests import canaries, seen
 
 
 class Client:
@@ -16,7 +16,7 @@ class Client:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self._client = WerkzeugClient(app)
+        self.jar = WerkzeugClient(app)
 
     def request(
         self,
@@ -34,8 +34,9 @@ class Client:
             sent.setdefault("Authorization", f"Bearer {token}")
         if key is not None:
             sent.setdefault("Idempotency-Key", key)
-        answer = self._client.open(url, method=method, headers=sent, buffered=True, **body)
+        answer = self.jar.open(url, method=method, headers=sent, buffered=True, **body)
         seen.note(self._app, method, answer.request.path, answer.status_code)
+        canaries.note(answer, body.get("json"))
         return answer
 
     def get(self, url: str, **options: Any) -> TestResponse:

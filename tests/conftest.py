@@ -15,7 +15,7 @@ from app import create_app
 from app.audit import service as audit
 from app.keys import service as keys
 from app.platform.settings import Settings
-from tests import network, people, seen
+from tests import canaries, network, people, seen
 from tests.client import Client
 from tests.database import Databases, pool_on, run
 from tests.people import TestUser
@@ -25,6 +25,7 @@ RUN = pytest.StashKey[ExitStack]()
 DATABASES = pytest.StashKey[dict[str, Any]]()
 NOTES = pytest.StashKey[list[dict[str, Any]]]()
 DIFFERENCES = pytest.StashKey[list[str]]()
+LEAKS = pytest.StashKey[list[str]]()
 
 
 def is_controller(config: pytest.Config) -> bool:
@@ -33,9 +34,11 @@ def is_controller(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     network.close()
+    canaries.listen()
     if is_controller(config):
         config.stash[NOTES] = []
         config.stash[DIFFERENCES] = []
+        config.stash[LEAKS] = []
         # A run that is told to end removes its server as one that is interrupted by hand.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -57,6 +60,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     # A worker that crashed has no notes.
     if "seen" in getattr(node, "workeroutput", {}):
         node.config.stash[NOTES].append(node.workeroutput["seen"])
+        node.config.stash[LEAKS].extend(node.workeroutput["leaks"])
 
 
 @pytest.hookimpl(trylast=True)
@@ -64,19 +68,26 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if not is_controller(config):
         config.workeroutput["seen"] = seen.notes()
+        config.workeroutput["leaks"] = canaries.leaks()
         return
     notes = [*config.stash[NOTES], seen.notes()]
     config.stash[DIFFERENCES] += seen.differences(notes, whole_run=is_whole_run(config, exitstatus))
-    if config.stash[DIFFERENCES] and exitstatus == pytest.ExitCode.OK:
+    config.stash[LEAKS] += canaries.leaks()
+    failed = config.stash[DIFFERENCES] + config.stash[LEAKS]
+    if failed and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    differences = terminalreporter.config.stash[DIFFERENCES]
-    if differences:
-        terminalreporter.section("answers seen and documented", sep="=", red=True)
-        for difference in differences:
-            terminalreporter.line(difference)
+    stash = terminalreporter.config.stash
+    for title, sentences in (
+        ("answers seen and documented", stash[DIFFERENCES]),
+        ("secrets that got out", stash[LEAKS]),
+    ):
+        if sentences:
+            terminalreporter.section(title, sep="=", red=True)
+        for sentence in sentences:
+            terminalreporter.line(sentence)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -165,6 +176,6 @@ def empty_database(databases: Databases, settings: Settings, pool: None) -> Iter
     """The settings of a database without users, which the pool is on while the test runs."""
     with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
         # The signing keys that this process remembers belong to one database.
-        keys.configure(fresh, record_created=audit.record_signing_key)
+        keys.configure(fresh, record=audit.record_signing_key)
         yield fresh
-    keys.configure(settings, record_created=audit.record_signing_key)
+    keys.configure(settings, record=audit.record_signing_key)

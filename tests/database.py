@@ -62,7 +62,6 @@ class Databases:
                 "APP_DATA_DIR": self.folder,
                 "APP_DATABASE_URL": self._url(self.application, database),
                 "APP_DATABASE_MIGRATION_URL": self._url(self.owner, database),
-                "APP_LOG_LEVEL": "warning",
                 **variables,
             }
         )

@@ -12,6 +12,7 @@ from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.users import passwords
 from app.users import service as users
+from tests import canaries
 
 PASSWORD = "a-Long-enough-Passphrase"
 
@@ -54,6 +55,7 @@ def make_user(
     # The library that makes access tokens finds its settings in the application.
     with app.app_context():
         tokens = auth.login(email=email, password=PASSWORD, actor=Actor(kind="anonymous"))
+    canaries.watch(PASSWORD, tokens.access_token, tokens.refresh_token)
     return TestUser(
         id=user.id,
         email=email,

@@ -197,6 +197,7 @@ ROUTES = {
     "GET /api/v1/audit/events": "audit:read",
     "POST /api/v1/auth/login": PUBLIC,
     "POST /api/v1/auth/logout": OPTIONAL,
+    "POST /api/v1/auth/logout-all": SIGNED_IN,
     "POST /api/v1/auth/refresh": PUBLIC,
     "GET /api/v1/credits/balance": SIGNED_IN,
     "GET /api/v1/credits/entries": SIGNED_IN,
@@ -206,24 +207,50 @@ ROUTES = {
     "POST /api/v1/users": PUBLIC,
     "GET /api/v1/users": "users:read",
     "GET /api/v1/users/<uuid:user_id>": SIGNED_IN,
+    "POST /api/v1/users/<uuid:user_id>/reinstate": "users:suspend",
+    "PUT /api/v1/users/<uuid:user_id>/roles": "users:roles",
+    "POST /api/v1/users/<uuid:user_id>/suspend": "users:suspend",
+    "DELETE /api/v1/users/<uuid:user_id>/sessions": "users:suspend",
+    "GET /api/v1/users/<uuid:user_id>/sessions": "users:suspend",
     "GET /api/v1/users/me": SIGNED_IN,
+    "PUT /api/v1/users/me/password": SIGNED_IN,
     "GET /api/v1/users/me/security-log": SIGNED_IN,
+    "DELETE /api/v1/users/me/sessions": SIGNED_IN,
+    "GET /api/v1/users/me/sessions": SIGNED_IN,
+    "DELETE /api/v1/users/me/sessions/<uuid:session_id>": SIGNED_IN,
 }
 
 # What each call that changes something records, in the same transaction.
 RECORDS = {
     "POST /api/v1/auth/login": {Action.SESSION_STARTED, Action.LOGIN_FAILED},
     "POST /api/v1/auth/logout": {Action.SESSION_ENDED},
+    "POST /api/v1/auth/logout-all": {Action.SESSION_ENDED},
     "POST /api/v1/auth/refresh": {Action.REFRESH_REUSED},
     "POST /api/v1/credits/grants": {Action.GRANT_CREATED},
     "POST /api/v1/credits/transfers": {Action.TRANSFER_CREATED},
     "POST /api/v1/users": {Action.USER_CREATED},
+    "PUT /api/v1/users/me/password": {
+        Action.CREDENTIAL_CHANGED,
+        Action.CREDENTIAL_REFUSED,
+        Action.SESSION_ENDED,
+    },
+    "DELETE /api/v1/users/<uuid:user_id>/sessions": {Action.SESSION_ENDED},
+    "DELETE /api/v1/users/me/sessions": {Action.SESSION_ENDED},
+    "DELETE /api/v1/users/me/sessions/<uuid:session_id>": {Action.SESSION_ENDED},
+    "POST /api/v1/users/<uuid:user_id>/reinstate": {Action.USER_REINSTATED},
+    "PUT /api/v1/users/<uuid:user_id>/roles": {Action.USER_ROLES_CHANGED},
+    "POST /api/v1/users/<uuid:user_id>/suspend": {Action.USER_SUSPENDED, Action.SESSION_ENDED},
 }
 # What isn't recorded by a route of its own.
 ELSEWHERE = {
     Action.ACCESS_DENIED,  # by the guard of every route that asks for a permission
     Action.ADMIN_CREATED,  # by the command line
-    Action.SIGNING_KEY_CREATED,  # by the first start
+    # By the service itself, and by the command line.
+    Action.SIGNING_KEY_CREATED,
+    Action.SIGNING_KEY_ACTIVATED,
+    Action.SIGNING_KEY_REENCRYPTED,
+    Action.SIGNING_KEY_REVOKED,
+    Action.SIGNING_KEY_DELETED,
 }
 
 

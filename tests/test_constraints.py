@@ -56,9 +56,12 @@ CONSTRAINTS: dict[str, str] = {
     ),
     "ck_login_sessions_generation": insert("login_sessions", generation="0"),
     "ck_login_sessions_salt": insert("login_sessions", salt="'short'"),
+    "ck_rate_limits_key": insert("rate_limits", key="'short'"),
+    "ck_rate_limits_used": insert("rate_limits", used="-1"),
     "ck_signing_keys_activated_at": insert("signing_keys", state="'active'"),
     "ck_signing_keys_private_key": insert("signing_keys", private_key="'short'"),
     "ck_signing_keys_public_key": insert("signing_keys", public_key="'short'"),
+    "ck_signing_keys_retired_at": insert("signing_keys", retired_at="NULL"),
     "ck_signing_keys_state": insert("signing_keys", state="'lost'"),
     "ck_transfers_accounts_differ": insert(
         "transfers", kind="'transfer'", from_account_id=ALICE, to_account_id=ALICE
@@ -89,6 +92,7 @@ CONSTRAINTS: dict[str, str] = {
     "pk_entries": insert("entries", id=THING),
     "pk_idempotency_keys": insert("idempotency_keys", key="'k'"),
     "pk_login_sessions": insert("login_sessions", id=THING),
+    "pk_rate_limits": insert("rate_limits"),
     "pk_signing_keys": insert("signing_keys", id=THING),
     "pk_transfers": insert("transfers", id=THING),
     "pk_users": insert("users", id=ALICE),
@@ -104,6 +108,7 @@ CONSTRAINTS: dict[str, str] = {
     "uq_users_email_key": insert("users", email_key="'alice'"),
 }
 
+AN_ADMIN = f"UPDATE users SET roles = '{{admin}}' WHERE id = {ALICE};"
 # Each statement is refused by the trigger, whose function names the table in its error.
 REFUSALS: dict[str, list[str]] = {
     "account_deltas_refuse_change": ["UPDATE account_deltas SET amount = 1"],
@@ -122,6 +127,12 @@ REFUSALS: dict[str, list[str]] = {
     "transfers_refuse_change": ["UPDATE transfers SET memo = 'x'", "DELETE FROM transfers"],
     "transfers_refuse_truncate": ["TRUNCATE transfers CASCADE"],
     "transfers_two_entries": [insert("transfers")],
+    "users_keep_an_admin": [
+        AN_ADMIN + "UPDATE users SET roles = '{}'",
+        AN_ADMIN + "UPDATE users SET status = 'suspended'",
+        AN_ADMIN + f"UPDATE users SET status = 'suspended', suspended_until = {TIME}; UPDATE users"
+        " SET suspended_until = NULL",
+    ],
 }
 
 # What a trigger does, and a question whose answer is yes only because of it.

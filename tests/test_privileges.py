@@ -22,13 +22,15 @@ PRIVILEGES = {
     "entries": "SELECT",
     "idempotency_keys": "DELETE INSERT SELECT UPDATE",
     "login_sessions": "INSERT SELECT",
-    "signing_keys": "INSERT SELECT",
+    "rate_limits": "DELETE INSERT SELECT UPDATE",
+    "signing_keys": "DELETE INSERT SELECT",
     "transfers": "SELECT",
     "users": "INSERT SELECT",
 }
 COLUMNS = {
     "login_sessions": "confirmed_at ended_at ended_reason expires_at generation last_used_at",
-    "users": "password_hash",
+    "signing_keys": "activated_at master_key_version private_key retired_at state",
+    "users": "password_hash roles status suspended_until updated_at version",
 }
 FUNCTIONS = ["post_transfer_v1"]
 
@@ -99,7 +101,8 @@ def test_the_service_may_do_exactly_what_is_listed_here(sql: Sql, settings: Sett
         SELECT table_name, string_agg(column_name, ' ' ORDER BY column_name)
         FROM information_schema.column_privileges c
         WHERE table_schema = 'public' AND grantee IN (:role, 'PUBLIC')
-            AND privilege_type = 'UPDATE' AND table_name <> 'idempotency_keys'
+            AND privilege_type = 'UPDATE'
+            AND table_name NOT IN ('idempotency_keys', 'rate_limits')
         GROUP BY table_name
         """,
         role=role,

@@ -33,6 +33,7 @@ ROWS: dict[str, dict[str, str]] = {
         "private_key": "decode(repeat('00', 60), 'hex')",
         "master_key_version": "1",
         "created_at": TIME,
+        "retired_at": TIME,
     },
     "login_sessions": {
         "id": NEW,
@@ -64,6 +65,11 @@ ROWS: dict[str, dict[str, str]] = {
         "content_type": "'application/json'",
         "body": "'{}'",
         "created_at": TIME,
+    },
+    "rate_limits": {
+        "key": "decode(repeat('00', 32), 'hex')",
+        "used": "1",
+        "ends_at": TIME,
     },
     "accounts": {"id": CAROL, "user_id": CAROL, "kind": "'user'"},
     "account_deltas": {"account_id": ISSUANCE, "amount": "-5"},
@@ -105,6 +111,7 @@ SEED = "".join(
         insert("audit_events", id=THING),
         insert("audit_personal", event_id=THING),
         insert("idempotency_keys", key="'k'"),
+        insert("rate_limits"),
         insert("transfers", id=THING),
         insert("entries", id=THING),
         insert("entries", account_id=ISSUANCE, amount="-5", seq="NULL", balance_after="NULL"),

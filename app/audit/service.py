@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from app.audit.models import audit_events, audit_personal
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
+from app.platform.errors import Forbidden
 
 _SALT_BYTES = 16
 # Header lines may be kilobytes; what tells two devices apart stands at the beginning.
@@ -125,12 +127,27 @@ def record_denied(actor: Actor, permission: str, route: str) -> None:
         )
 
 
-def record_signing_key(session: Session, key_id: UUID) -> None:
-    """Record, in the caller's transaction, that the service made a signing key."""
+@contextmanager
+def denials(actor: Actor, permission: str, route: str) -> Iterator[None]:
+    """Record a refusal that comes out of the block: staff went further than it may.
+
+    Around the whole transaction, which leaves nothing behind when it is refused.
+
+    Raises Unavailable and what the block raises.
+    """
+    try:
+        yield
+    except Forbidden:
+        record_denied(actor, permission, route)
+        raise
+
+
+def record_signing_key(session: Session, change: str, key_id: UUID, actor: Actor) -> None:
+    """Record, in the caller's transaction, what happened to a signing key: the event's verb."""
     record(
         session,
-        Action.SIGNING_KEY_CREATED,
-        actor=Actor(kind="system"),
+        Action(f"keys.signing_key.{change}"),
+        actor=actor,
         subject_type="signing_key",
         subject_id=key_id,
     )

@@ -4,9 +4,15 @@ Words: a *login session* is one signed-in device; its *generation* counts the re
 had, of which only the newest is good; a generation is *confirmed* once the client has shown that it
 got it; *reuse* is the coming back of a refresh token that was replaced long ago.
 
+A *known device* shows a device token, which an earlier sign-in from it was answered.
+
 Decisions: an access token proves who it was issued to, and nothing else is believed from it: each
 request reads its login session, with the user's status and roles. What is remembered of a token is
 that its signature was good. Refresh tokens aren't stored: they are computed from the login session,
 its generation and a master key. The first generation counts as confirmed, because there is none
-before it that could have to be taken in its place.
+before it that could have to be taken in its place. A browser keeps its refresh token in a cookie,
+which no page can read and which counts only together with proof that a page of ours sent it.
+Guesses are counted before the hash and given back when they were none, so that any number at once
+gets no further than one after the other; a known device has an allowance of its own, so that a
+stranger's guesses never lock out the owner there.
 """

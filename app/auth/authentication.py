@@ -3,7 +3,6 @@
 from app.auth import queries, tokens
 from app.platform import clock
 from app.platform.actor import Actor
-from app.platform.db import transaction
 from app.platform.errors import Unauthenticated
 from app.users.values import permissions_of
 
@@ -19,16 +18,13 @@ def authenticate(
     """
     claims = tokens.verified.claims(token)
     now = clock.now()
-    row = queries.read_for_request(session_id=claims.session_id, now=now)
+    row = queries.read_for_request(session_id=claims.session_id, key_id=claims.key_id, now=now)
     if row is None or row.id != claims.user_id:
         raise Unauthenticated
     if row.confirmed_at is None and row.generation == claims.generation:
         # The client has its tokens: from now on the refresh token before them is good for the
         # grace time only. Once for each refresh, so nearly every request goes without it.
-        with transaction() as session:
-            queries.confirm(
-                session, session_id=claims.session_id, generation=claims.generation, now=now
-            )
+        queries.confirm(session_id=claims.session_id, generation=claims.generation, now=now)
     roles = frozenset(row.roles)
     return Actor(
         kind="user",

@@ -4,7 +4,7 @@ from app.platform.errors import Forbidden, Unauthenticated
 
 
 class InvalidCredentials(Unauthenticated):
-    """The address or the password is wrong; which one isn't said."""
+    """The address or the password is wrong, which one isn't said; or the current password is."""
 
     code = "INVALID_CREDENTIALS"
     message = "The email address or the password is wrong."
@@ -15,6 +15,12 @@ class UserSuspended(Forbidden):
 
     code = "USER_SUSPENDED"
     message = "This account is suspended."
+
+
+class SelfSuspension(Forbidden):
+    """Staff suspends others only, whatever their permissions."""
+
+    message = "Nobody suspends themself."
 
 
 class InvalidRefreshToken(Unauthenticated):

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 
 from app.platform.db import Base
@@ -29,5 +30,12 @@ login_sessions = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Column("ended_reason", Text),
-    Index("ix_login_sessions_user_id", "user_id", "created_at", "id"),
+    Column("device_id", Uuid),
+    Index(
+        "ix_login_sessions_live",
+        "user_id",
+        "created_at",
+        "id",
+        postgresql_where=text("ended_at IS NULL"),
+    ),
 )

@@ -1,29 +1,33 @@
 """HTTP of signing in."""
 
+from dataclasses import asdict
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, after_this_request
 from flask_jwt_extended import JWTManager
 
-from app.auth import service, tokens
+from app.auth import cookies, service, tokens
 from app.auth.errors import (
     InvalidCredentials,
     InvalidRefreshToken,
     SessionRevoked,
     UserSuspended,
 )
-from app.auth.schemas import LoginIn, LogoutIn, RefreshIn, TokensOut
+from app.auth.schemas import BrowserTokensOut, LoginIn, LogoutIn, RefreshIn, TokensOut
+from app.auth.service import Tokens
 from app.platform import http
-from app.platform.errors import Overloaded, Unauthenticated
+from app.platform.errors import Forbidden, Overloaded, Unauthenticated
 from app.platform.fields import Compiled
-from app.platform.guards import current_actor, or_proof_in_body, public
-from app.platform.http import fails, takes_key
+from app.platform.guards import counted_if_refused, current_actor, or_other_proof, public
+from app.platform.http import fails, takes_cookie, takes_key
 from app.platform.idempotency import Answer, once
 from app.platform.settings import Settings
 
 blp = http.Blueprint("auth", __name__, url_prefix="/auth", description="Signing in and out.")
 
+_TOKENS = {"oneOf": [TokensOut, BrowserTokensOut]}
 _wire = Compiled(TokensOut())
+_browser_wire = Compiled(BrowserTokensOut())
 
 
 def install(app: Flask, settings: Settings) -> None:
@@ -53,45 +57,82 @@ def _refuse(*_reasons: object) -> Response:
 @blp.route("/login", methods=["POST"])
 @public
 @blp.arguments(LoginIn())
-@blp.response(200, TokensOut())
-@fails(InvalidCredentials, UserSuspended, Overloaded)
+@blp.response(200, _TOKENS)
+@fails(InvalidCredentials, UserSuspended, Forbidden, Overloaded)
 def login(body: dict[str, Any]) -> Response:
-    """Sign in."""
+    """Sign in.
+
+    A browser asks for the transport `cookie`: the refresh token then is in no answer, and requests
+    that its cookie is to prove bring the `csrf_token` along.
+    """
+    by_cookie = body.pop("transport") == "cookie"
+    if by_cookie:
+        cookies.refuse_foreign_page()
+        body["device_token"] = body["device_token"] or cookies.device_token()
     issued = service.login(**body, actor=current_actor())
-    return http.respond(_wire.one(issued), secret=True)
+    return _signed_in(issued, by_cookie=by_cookie)
 
 
 @blp.route("/refresh", methods=["POST"])
 @public
+@counted_if_refused
 @blp.arguments(RefreshIn())
-@blp.response(200, TokensOut())
-@fails(InvalidRefreshToken, SessionRevoked)
+@blp.response(200, _TOKENS)
+@fails(InvalidRefreshToken, SessionRevoked, Forbidden)
+@takes_cookie
 def refresh(body: dict[str, Any]) -> Response:
-    """Exchange a refresh token for new tokens."""
-    issued = service.refresh(**body, actor=current_actor())
-    return http.respond(_wire.one(issued), secret=True)
+    """Exchange a refresh token for new tokens, which come as it came: in the body or the cookie."""
+    sent = body["refresh_token"]
+    kept = cookies.refresh_token(beside=sent)
+    if kept is not None:
+        cookies.prove_page(kept)
+    token = kept or sent
+    if token is None:
+        raise InvalidRefreshToken
+    try:
+        issued = service.refresh(refresh_token=token, actor=current_actor())
+    except SessionRevoked:
+        if kept is not None:
+            after_this_request(cookies.forget)
+        raise
+    return _signed_in(issued, by_cookie=kept is not None)
 
 
 @blp.route("/logout", methods=["POST"])
-@or_proof_in_body
+@or_other_proof
+@counted_if_refused
 @blp.arguments(LogoutIn())
 @blp.response(204)
-@fails(InvalidRefreshToken)
+@fails(InvalidRefreshToken, Forbidden)
 @takes_key
+@takes_cookie
 def logout(body: dict[str, Any]) -> Response:
     """Sign out.
 
-    Ends the login session of the refresh token, or of the access token when there is none: its
-    access tokens are dead on their next use.
+    Ends the login session of the refresh token in the body, or else of the access token, or else of
+    the cookie: its access tokens are dead on their next use. A cookie that comes along is deleted.
     """
-    actor = current_actor()
-    if actor.user_id is None and body["refresh_token"] is None:
+    actor, token = current_actor(), body["refresh_token"]
+    kept = cookies.refresh_token(beside=token)
+    if actor.user_id is None and kept is not None:
+        cookies.prove_page(kept)
+        token = kept
+    if actor.user_id is None and token is None:
         raise Unauthenticated
-    return http.reply(
+    response = http.reply(
         once(
             actor=actor,
             request=http.keyed_request(required=False),
-            work=lambda session: service.logout(session, actor=actor, **body),
+            work=lambda session: service.logout(session, actor=actor, refresh_token=token),
             respond=lambda _: Answer(status=204, body=b""),
         )
     )
+    return response if kept is None else cookies.forget(response)
+
+
+def _signed_in(issued: Tokens, *, by_cookie: bool) -> Response:
+    if not by_cookie:
+        return http.respond(_wire.one(issued), secret=True)
+    csrf_token = tokens.make_csrf_token(session_id=issued.session_id)
+    shown = asdict(issued) | {"csrf_token": csrf_token}
+    return cookies.keep(issued, http.respond(_browser_wire.one(shown), secret=True))

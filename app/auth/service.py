@@ -10,20 +10,15 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.auth import queries, tokens
-from app.auth.errors import (
-    InvalidCredentials,
-    InvalidRefreshToken,
-    SessionRevoked,
-    UserSuspended,
-)
+from app.auth import devices, queries, throttling, tokens
+from app.auth.errors import InvalidCredentials, InvalidRefreshToken, SessionRevoked, UserSuspended
 from app.auth.queries import SessionRow
 from app.auth.tokens import RefreshToken
 from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason, device_of
 from app.keys import master
 from app.platform import clock, ids
 from app.platform.actor import Actor
-from app.platform.db import reading, transaction
+from app.platform.db import transaction
 from app.platform.settings import Settings
 from app.users import passwords
 from app.users import service as users
@@ -45,6 +40,8 @@ class Tokens:
     expires_in: int
     refresh_token: str
     session_id: UUID
+    session_expires_at: datetime
+    device_token: str
 
 
 def configure(settings: Settings) -> None:
@@ -53,16 +50,26 @@ def configure(settings: Settings) -> None:
     _access_seconds = settings.auth_access_seconds
 
 
-def login(*, email: str, password: str, actor: Actor) -> Tokens:
+def login(*, email: str, password: str, device_token: str | None = None, actor: Actor) -> Tokens:
     """Begin a login session with an address and a normalised password.
 
     An unknown address takes the same statements, the same hash and the same time as a wrong
-    password, and gets the same answer. Refusals are audited.
+    password, and gets the same answer. Refusals are audited. A device token that isn't good, or
+    another user's, counts as none.
 
-    Raises InvalidCredentials, UserSuspended, Overloaded or Unavailable.
+    Raises TooManyRequests, InvalidCredentials, UserSuspended, Overloaded or Unavailable.
     """
+    user = users.find_credentials(email)
+    device_id = devices.known_device(device_token, user_id=user.id if user else None)
+    with throttling.sign_in(email=email, address=actor.address, device_id=device_id):
+        return _sign_in(user, email=email, password=password, device_id=device_id, actor=actor)
+
+
+def _sign_in(
+    user: UserRow | None, *, email: str, password: str, device_id: UUID | None, actor: Actor
+) -> Tokens:
+    """Check the password, and begin the login session."""
     while True:
-        user = users.find_credentials(email)
         genuine = passwords.verify(password, user.password_hash if user else None)
         if user is None or not genuine or user.status in (Status.DELETING, Status.ERASED):
             _record_failure(user, email=email, reason="credentials", actor=actor)
@@ -70,23 +77,27 @@ def login(*, email: str, password: str, actor: Actor) -> Tokens:
         if user.status == Status.SUSPENDED and not _is_over(user.suspended_until, clock.now()):
             _record_failure(user, email=email, reason="suspended", actor=actor)
             raise UserSuspended
-        started = _start_session(user, password=password, actor=actor)
+        started = _start_session(user, password=password, device_id=device_id, actor=actor)
         if started is not None:
             return started
-        # The hash was replaced while this one was checked: by another password, or by another
-        # login that renewed it. Which of the two, only a new look can tell.
+        # The user was changed while the hash was checked: by another password, by another login
+        # that renewed the hash, by a suspension. Which of them, only a new look can tell.
+        user = users.find_credentials(email)
 
 
-def _start_session(user: UserRow, *, password: str, actor: Actor) -> Tokens | None:
-    """Begin the login session and audit it; None when the user's hash is another one by now."""
+def _start_session(
+    user: UserRow, *, password: str, device_id: UUID | None, actor: Actor
+) -> Tokens | None:
+    """Begin the login session and audit it; None when the user isn't as read by now."""
     new_hash = None
     if passwords.is_outdated(user.password_hash):
         new_hash = passwords.hash_password(password)
     session_id, salt, now = ids.new(), os.urandom(_SALT_BYTES), clock.now()
+    expires_at = now + IDLE
+    # A device that nobody knows yet is known by its first login session.
+    device_id = device_id or session_id
     with transaction() as session:
-        if not users.hold_credentials(
-            session, user_id=user.id, password_hash=user.password_hash, new_hash=new_hash
-        ):
+        if not users.hold_credentials(session, read=user, new_hash=new_hash):
             return None
         queries.start(
             session,
@@ -96,10 +107,11 @@ def _start_session(user: UserRow, *, password: str, actor: Actor) -> Tokens | No
             confirmed_at=now,
             salt=salt,
             device=device_of(actor.user_agent),
+            device_id=device_id,
             address=actor.address,
             created_at=now,
             last_used_at=now,
-            expires_at=now + IDLE,
+            expires_at=expires_at,
         )
         audit.record(
             session,
@@ -109,7 +121,16 @@ def _start_session(user: UserRow, *, password: str, actor: Actor) -> Tokens | No
             subject_id=user.id,
             details={"session_id": str(session_id)},
         )
-    return _tokens(user.id, user.roles, session_id=session_id, generation=1, salt=salt)
+    return _tokens(
+        user.id,
+        user.roles,
+        session_id=session_id,
+        generation=1,
+        salt=salt,
+        expires_at=expires_at,
+        device_id=device_id,
+        created_at=now,
+    )
 
 
 def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
@@ -124,17 +145,22 @@ def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
     sent = tokens.read_refresh_token(refresh_token)
     while True:
         now = clock.now()
-        with reading() as connection:
-            row = queries.read(connection, session_id=sent.session_id, now=now)
+        row = queries.read(session_id=sent.session_id, now=now)
         if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
             raise InvalidRefreshToken
         if not row.live:
             raise SessionRevoked
         if sent.generation == row.generation:
-            if _rotate(sent, row, now=now):
-                return _renewed(sent, row, generation=row.generation + 1)
+            expires_at = min(now + IDLE, row.created_at + ABSOLUTE)
+            if queries.rotate(
+                session_id=sent.session_id,
+                generation=sent.generation,
+                now=now,
+                expires_at=expires_at,
+            ):
+                return _renewed(sent, row, generation=row.generation + 1, expires_at=expires_at)
         elif sent.generation == row.generation - 1 and _in_grace(row, now):
-            return _renewed(sent, row, generation=row.generation)
+            return _renewed(sent, row, generation=row.generation, expires_at=row.expires_at)
         elif _end_for_reuse(sent, row, actor=actor, now=now):
             raise SessionRevoked
         # Somebody changed the row since it was read, which happens a few times at most, because a
@@ -151,7 +177,7 @@ def logout(session: Session, *, actor: Actor, refresh_token: str | None) -> None
     session_id, user_id = actor.session_id, actor.user_id
     if refresh_token is not None:
         sent = tokens.read_refresh_token(refresh_token)
-        row = queries.read(session.connection(), session_id=sent.session_id, now=clock.now())
+        row = queries.read_again(session, session_id=sent.session_id, now=clock.now())
         if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
             raise InvalidRefreshToken
         session_id, user_id = sent.session_id, row.user_id
@@ -188,17 +214,6 @@ def _record_failure(user: UserRow | None, *, email: str, reason: str, actor: Act
         )
 
 
-def _rotate(sent: RefreshToken, row: SessionRow, *, now: datetime) -> bool:
-    with transaction() as session:
-        return queries.rotate(
-            session,
-            session_id=sent.session_id,
-            generation=row.generation,
-            now=now,
-            expires_at=min(now + IDLE, row.created_at + ABSOLUTE),
-        )
-
-
 def _in_grace(row: SessionRow, now: datetime) -> bool:
     return row.confirmed_at is None or now - row.confirmed_at < GRACE
 
@@ -229,18 +244,31 @@ def _end_for_reuse(sent: RefreshToken, row: SessionRow, *, actor: Actor, now: da
     return ended
 
 
-def _renewed(sent: RefreshToken, row: SessionRow, *, generation: int) -> Tokens:
+def _renewed(
+    sent: RefreshToken, row: SessionRow, *, generation: int, expires_at: datetime
+) -> Tokens:
     return _tokens(
         row.user_id,
         row.roles,
         session_id=sent.session_id,
         generation=generation,
         salt=bytes(row.salt),
+        expires_at=expires_at,
+        device_id=row.device_id,
+        created_at=row.created_at,
     )
 
 
 def _tokens(
-    user_id: UUID, roles: list[str], *, session_id: UUID, generation: int, salt: bytes
+    user_id: UUID,
+    roles: list[str],
+    *,
+    session_id: UUID,
+    generation: int,
+    salt: bytes,
+    expires_at: datetime,
+    device_id: UUID,
+    created_at: datetime,
 ) -> Tokens:
     return Tokens(
         access_token=tokens.issue_access_token(
@@ -252,4 +280,9 @@ def _tokens(
             session_id=session_id, generation=generation, salt=salt
         ),
         session_id=session_id,
+        session_expires_at=expires_at,
+        # The same one in every answer of a login session, as long as the master key is.
+        device_token=devices.make_device_token(
+            device_id=device_id, user_id=user_id, issued_at=created_at
+        ),
     )

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 import struct
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -30,10 +31,15 @@ from app.platform.settings import Settings
 LEEWAY = timedelta(seconds=10)
 # Ours have about 500 characters; nothing longer is worth parsing.
 LONGEST_TOKEN = 4096
+# RFC 7515 spells without padding: a token has one spelling, and the library would take two.
+_SPELLING = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# The settings allow no more. An end in milliseconds, for instance, is no end at all.
+LONGEST_LIFE = timedelta(days=1)
 # About one megabyte a worker; the oldest go first, and none lives longer than its token.
 MOST_REMEMBERED = 4096
 
 _REFRESH_LABEL = "refresh token"
+_CSRF_LABEL = "csrf token"
 _REFRESH = struct.Struct(">16sQI32s")  # Login session, generation, master key version, HMAC.
 _REFRESH_LENGTH = 80  # Of 60 bytes in base64, which is exact: no two spellings of one token.
 
@@ -52,6 +58,7 @@ class Claims:
     session_id: UUID
     generation: int
     expires_at: int
+    key_id: UUID | None  # None: a shared secret has none.
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -82,6 +89,8 @@ def use_key_ring(manager: JWTManager) -> None:
     @manager.decode_key_loader
     def verifying_key(header: Mapping[str, Any], claims: Mapping[str, Any]) -> Any:
         # Here and not after decoding, because the library fills in a `type` that isn't there.
+        if header.get("typ") != "JWT":
+            raise jwt.InvalidTokenError("typ is another one")
         for name, kind in _CLAIM_TYPES.items():
             if type(claims.get(name)) is not kind:
                 raise jwt.InvalidTokenError(f"{name} is missing or mistyped")
@@ -99,7 +108,7 @@ def issue_access_token(
     Raises Unavailable.
     """
     # The key and its `kid` must come from one key set, and the library asks for them apart.
-    key_set = keys.ring().current()
+    key_set = keys.ring().signing()
     _signing.set(key_set)
     kid = {} if key_set.signing_kid is None else {"kid": key_set.signing_kid}
     token: str = flask_jwt_extended.create_access_token(
@@ -113,14 +122,14 @@ def issue_access_token(
 class VerifiedTokens:
     """Remembers whose signatures were good, so that each is verified once in this process.
 
-    Keyed by the token's SHA-256, bounded, and emptied when the key set is another one: a revoked
-    key's tokens must not live on here. The end of a token is looked at each time.
+    Keyed by the token's SHA-256, bounded, and emptied when the key set is another one. The
+    end of a token is looked at each time, and so is its key, by the request's one read.
     """
 
     def __init__(self) -> None:
         """Remember nothing yet."""
         self._claims: dict[bytes, Claims] = {}
-        self._keys_version = 0
+        self._keys: KeySet | None = None
 
     def claims(self, token: str) -> Claims:
         """Return what a good access token says.
@@ -129,10 +138,10 @@ class VerifiedTokens:
         """
         if len(token) > LONGEST_TOKEN:
             raise Unauthenticated
-        version = keys.ring().current().version
-        if version != self._keys_version:
+        key_set = keys.ring().current()
+        if key_set is not self._keys:
             self._claims.clear()
-            self._keys_version = version
+            self._keys = key_set
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._claims.get(digest)
         if claims is None:
@@ -155,15 +164,21 @@ def decode(token: str) -> Claims:
 
     Raises Unauthenticated or Unavailable.
     """
+    if not _SPELLING.fullmatch(token):
+        raise Unauthenticated
     try:
         claims = flask_jwt_extended.decode_token(token)
         if claims["type"] != "access":
             raise Unauthenticated
+        if claims["exp"] - claims["iat"] > LONGEST_LIFE.total_seconds():
+            raise Unauthenticated
+        kid = jwt.get_unverified_header(token).get("kid")
         return Claims(
             user_id=UUID(claims["sub"]),
             session_id=UUID(claims["sid"]),
             generation=claims["gen"],
             expires_at=claims["exp"],
+            key_id=kid and UUID(kid),
         )
     # A payload of thousands of brackets is a RecursionError, and a number too long a ValueError.
     except (jwt.PyJWTError, JWTExtendedException, ValueError, RecursionError) as error:
@@ -211,6 +226,30 @@ def read_refresh_token(token: str) -> RefreshToken:
     return RefreshToken(
         session_id=UUID(bytes=session_id), generation=generation, key_version=version, mac=mac
     )
+
+
+def make_csrf_token(*, session_id: UUID) -> str:
+    """Return what a page proves with that it may use the refresh token in the browser's cookie.
+
+    The same one for the whole life of the login session and a master key.
+    """
+    return _csrf_token(session_id, master.current_version())
+
+
+def is_csrf_token(token: str, *, session_id: UUID) -> bool:
+    """Tell whether we made it for this login session, under any master key that is known."""
+    # As bytes, because text with other characters than ASCII can't be compared.
+    sent = token.encode()
+    return any(
+        hmac.compare_digest(_csrf_token(session_id, version).encode(), sent)
+        for version in master.versions()
+    )
+
+
+def _csrf_token(session_id: UUID, version: int) -> str:
+    return hmac.digest(
+        master.derive(_CSRF_LABEL, version=version), session_id.bytes, "sha256"
+    ).hex()
 
 
 def _mac(session_id: UUID, generation: int, version: int, salt: bytes) -> bytes:

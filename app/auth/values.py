@@ -9,6 +9,7 @@ ABSOLUTE = timedelta(days=90)
 # Two tabs wake up together and send the same refresh token: the second one isn't a thief.
 GRACE = timedelta(seconds=30)
 DEVICE_MAX = 200
+REASON_MIN, REASON_MAX = 1, 500
 
 
 class EndReason(StrEnum):
@@ -16,6 +17,10 @@ class EndReason(StrEnum):
 
     LOGOUT = "logout"
     REUSE = "reuse"
+    ENDED = "ended"  # By its user, from another device or with all the others.
+    CREDENTIAL = "credential"  # The password was changed.
+    SUSPENDED = "suspended"
+    STAFF = "staff"
 
 
 def device_of(user_agent: str | None) -> str | None:

@@ -5,7 +5,6 @@ NotFound ───────── RecipientNotFound     nobody there to recei
 Conflict ───────── BalanceLimit          the recipient's account would hold too much
 Unprocessable ──── SelfTransfer          sender and recipient are the same user
 Forbidden ──────── SelfGrant             staff would grant to themself
-Forbidden ──────── StrongerUser          the user holds a permission that the actor lacks
 """
 
 from app.platform.errors import Conflict, Forbidden, NotFound, PaymentRequired, Unprocessable
@@ -40,9 +39,3 @@ class SelfGrant(Forbidden):
     """Staff grants to others only, whatever their permissions."""
 
     message = "Nobody grants credits to themself."
-
-
-class StrongerUser(Forbidden):
-    """Staff acts only on users whose every permission they hold themselves."""
-
-    message = "This user holds a permission that you lack."

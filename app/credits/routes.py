@@ -13,7 +13,6 @@ from app.credits.errors import (
     RecipientNotFound,
     SelfGrant,
     SelfTransfer,
-    StrongerUser,
 )
 from app.credits.ledger import Transfer
 from app.credits.schemas import (
@@ -31,6 +30,7 @@ from app.platform.guards import current_actor, requires
 from app.platform.http import fails, keyed
 from app.platform.idempotency import Answer, once
 from app.platform.pagination import PageQuery
+from app.users.errors import StrongerUser
 
 blp = http.Blueprint("credits", __name__, url_prefix="/credits", description="The ledger")
 
@@ -101,17 +101,13 @@ def get_transfer(transfer_id: UUID) -> Response:
 def create_grant(body: dict[str, Any]) -> Response:
     """Make new credits for another user."""
     actor = current_actor()
-    try:
+    with audit.denials(actor, "credits:grant", http.route()):
         granted = once(
             actor=actor,
             request=http.keyed_request(),
             work=lambda session: service.grant(session, actor=actor, **body),
             respond=_created,
         )
-    except (SelfGrant, StrongerUser):
-        # Recorded here, because the transaction in which it was refused left nothing behind.
-        audit.record_denied(actor, "credits:grant", "/api/v1/credits/grants")
-        raise
     return http.reply(granted)
 
 

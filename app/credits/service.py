@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.audit import service as audit
 from app.audit.actions import Action
 from app.credits import ledger
-from app.credits.errors import SelfGrant, StrongerUser
+from app.credits.errors import SelfGrant
 from app.credits.ledger import Transfer
 from app.credits.models import accounts, entries, transfers
 from app.credits.values import TransferKind
@@ -18,6 +18,7 @@ from app.platform import ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import NotFound
+from app.users import administration
 from app.users import service as users
 
 _BALANCE = select(
@@ -104,9 +105,7 @@ def grant(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: s
     """
     if actor.user_id == user_id:
         raise SelfGrant
-    # Who runs commands on the machine could change any row; only people have to keep their place.
-    if actor.kind != "cli" and not users.permissions(session, user_id) <= actor.permissions:
-        raise StrongerUser
+    administration.refuse_stronger(actor, users.roles(session, user_id))
     transfer_id = ids.new()
     audit.record(
         session,

@@ -1,6 +1,6 @@
 """What can go wrong with keys."""
 
-from app.platform.errors import Unavailable
+from app.platform.errors import NotFound, Unavailable
 
 
 class UnknownMasterKey(Exception):
@@ -9,3 +9,9 @@ class UnknownMasterKey(Exception):
 
 class KeysUnusable(Unavailable):
     """The stored signing key can't be opened with any of APP_AUTH_MASTER_KEYS."""
+
+
+class NoSuchSigningKey(NotFound):
+    """No signing key has this id."""
+
+    message = "There is no signing key with this id; `flask keys list` shows them all."

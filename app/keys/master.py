@@ -27,6 +27,11 @@ def current_version() -> int:
     return _current
 
 
+def versions() -> tuple[int, ...]:
+    """Return the versions of all master keys that are known, the current one first."""
+    return tuple(_keys)
+
+
 def derive(label: str, *, salt: bytes = b"", version: int | None = None) -> bytes:
     """Return the 32 bytes that belong to a use, by HKDF with SHA-256 (RFC 5869).
 

@@ -14,6 +14,7 @@ signing_keys = Table(
     Column("master_key_version", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("activated_at", DateTime(timezone=True)),
+    Column("retired_at", DateTime(timezone=True)),
     Index(
         "uq_signing_keys_active", "state", unique=True, postgresql_where=text("state = 'active'")
     ),

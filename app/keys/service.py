@@ -1,54 +1,45 @@
 """Keeps the key set of this worker: which key signs, which ones verify, what is published."""
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from jwt.algorithms import OKPAlgorithm
-from sqlalchemy import Row, bindparam, func, insert, select
-from sqlalchemy.orm import Session
 
-from app.keys import master
-from app.keys.errors import KeysUnusable, UnknownMasterKey
-from app.keys.models import signing_keys
-from app.platform import clock, ids
-from app.platform.db import reading, transaction
+from app.keys import master, rotation
+from app.keys.errors import KeysUnusable
+from app.keys.rotation import Record, SigningKeyRow
+from app.keys.values import State
+from app.platform import clock
+from app.platform.db import first_row, reading
+from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
 from app.platform.settings import Settings
 
 log = get_logger(__name__)
-RecordCreated = Callable[[Session, UUID], None]
 
-# How long a worker may go on with the set that it has: a revoked key verifies no longer than this.
+# How often a worker looks at the keys when nothing else makes it look, and does what is due.
 RELOAD_SECONDS = 30
-# A token may name a key that another worker has just made. Tokens with made-up names must not cost
-# a query each: after one look the worker waits this long before the next.
+# A token may name a key that another worker has just made, so an unknown one is looked for at
+# once; a token that names the same one again costs no query for this long.
 UNKNOWN_KEY_SECONDS = 5
+# About 200 kB a worker. Whoever makes up more of them meets the limits for bad tokens before.
+MOST_UNKNOWN_KEYS = 1000
 
-_LABEL = "signing key"
-# Names the advisory lock under which the first key is made; nothing else may use this number.
-_FIRST_KEY_LOCK = 4_201_973
-
-_READ = select(
-    signing_keys.c.id,
-    signing_keys.c.state,
-    signing_keys.c.public_key,
-    signing_keys.c.private_key,
-    signing_keys.c.master_key_version,
-).where(signing_keys.c.state.in_(("published", "active", "retiring")))
-_ACTIVE = select(signing_keys.c.id).where(signing_keys.c.state == "active")
-_LOCK = select(func.pg_advisory_xact_lock(bindparam("number")))
+_KEY_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ACTIVE = "SELECT id FROM signing_keys WHERE state = 'active'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The keys of one moment. `version` grows by one whenever the set is another one."""
+    """The keys of one moment: the same object until the keys are others.
 
-    version: int
+    Without a `signing_key` the master keys don't open it: the set still verifies.
+    """
+
     signing_kid: str | None
     signing_key: Any
     verifying: dict[str | None, Any]
@@ -57,31 +48,59 @@ class KeySet:
 class KeyRing:
     """The key set of this process, loaded on first need and looked at again from time to time."""
 
-    def __init__(self, settings: Settings, record_created: RecordCreated) -> None:
-        """Take the algorithm and its secret; `record_created` audits a new key."""
-        self._record_created = record_created
-        self._loading = threading.Lock()
-        self._looked_at = 0.0
+    def __init__(self, settings: Settings) -> None:
+        """Take the algorithm and its secret."""
         self._keys: KeySet | None = None
+        self._looking = threading.Lock()
+        self._looked_at = 0.0
+        self._begun = self._done = 0
+        self._unknown: dict[str, float] = {}
         self._shared = settings.auth_jwt_algorithm == "HS256"
         if self._shared:
             secret = settings.auth_jwt_secret
-            self._keys = KeySet(
-                version=1, signing_kid=None, signing_key=secret, verifying={None: secret}
-            )
+            self._keys = KeySet(signing_kid=None, signing_key=secret, verifying={None: secret})
 
     def current(self) -> KeySet:
-        """Return the key set, at most RELOAD_SECONDS old.
+        """Return the key set, about RELOAD_SECONDS old at most.
 
         Raises Unavailable.
         """
         keys = self._keys
         if keys is None:
-            # The first requests of a worker arrive together: one of them loads, the others wait.
-            with self._loading:
-                return self._keys or self._load()
-        if not self._shared and self._age() > RELOAD_SECONDS:
-            return self._load()
+            return self._look()
+        is_old = not self._shared and abs(clock.time() - self._looked_at) > RELOAD_SECONDS
+        # One request looks, the others go on with what they have.
+        return self.latest() if is_old and not self._looking.locked() else keys
+
+    def latest(self) -> KeySet:
+        """Return the key set as it is stored now; while the database is away, the last one.
+
+        Raises Unavailable.
+        """
+        keys = self._keys
+        if keys is None or not self._shared:
+            try:
+                return self._look()
+            except Unavailable:
+                if keys is None:
+                    raise
+        return keys
+
+    def signing(self) -> KeySet:
+        """Return a key set whose signing key is the active one of this moment.
+
+        The database is asked each time: the tokens of a key that was revoked a second ago would
+        be refused on every machine.
+
+        Raises KeysUnusable or Unavailable.
+        """
+        keys = self.current()
+        if not self._shared:
+            active = first_row(_ACTIVE, {})
+            if active is None or str(active.id) != keys.signing_kid:
+                keys = self._look()
+        if keys.signing_key is None:
+            raise KeysUnusable
         return keys
 
     def find(self, kid: str | None) -> Any:
@@ -89,74 +108,103 @@ class KeyRing:
 
         Raises Unavailable.
         """
-        verifying = self.current().verifying
-        if kid not in verifying and not self._shared and self._age() > UNKNOWN_KEY_SECONDS:
-            verifying = self._load().verifying
-        return verifying.get(kid)
+        keys = self.current()
+        if kid is None or self._shared or kid in keys.verifying or not _KEY_ID.fullmatch(kid):
+            return keys.verifying.get(kid)
+        if abs(clock.time() - self._unknown.get(kid, 0)) <= UNKNOWN_KEY_SECONDS:
+            return None
+        key = self._look().verifying.get(kid)
+        if key is None:
+            if len(self._unknown) >= MOST_UNKNOWN_KEYS:
+                self._unknown.clear()
+            self._unknown[kid] = clock.time()
+        return key
 
-    def _age(self) -> float:
-        return abs(clock.time() - self._looked_at)
+    def _look(self) -> KeySet:
+        """Return the key set as it was stored at some moment after this call.
+
+        One look at a time, so that none overwrites a newer one with what it read before; those who
+        wait share the next look, however many they are.
+
+        Raises Unavailable.
+        """
+        noted = self._begun
+        with self._looking:
+            if self._begun == noted:
+                self._begun += 1
+                self._keys = self._load()
+                self._done = self._begun
+            if self._keys is None or self._done != self._begun:
+                raise Unavailable
+            return self._keys
 
     def _load(self) -> KeySet:
-        # Set before the query, so that nobody else asks while it runs: they keep the old set.
         self._looked_at = clock.time()
         with reading() as connection:
-            rows = connection.execute(_READ).all()
-        active = next((row for row in rows if row.state == "active"), None)
-        if active is None:
-            make_first_key(self._record_created)
-            return self._load()
-        before = self._keys
-        kids = {str(row.id) for row in rows}
-        if before and before.signing_kid == str(active.id) and before.verifying.keys() == kids:
+            stored = rotation.read(connection)
+        if rotation.is_due(stored):
+            stored = _advanced(stored)
+        rows = {str(row.id): row for row in stored if row.state != State.REVOKED}
+        active = next(row for row in rows.values() if row.state == State.ACTIVE)
+        before, signing_kid = self._keys, str(active.id)
+        if (
+            before is not None
+            and before.signing_key is not None
+            and before.signing_kid == signing_kid
+            and before.verifying.keys() == rows.keys()
+        ):
             return before
-        secret = _opened(active)
-        self._keys = KeySet(
-            version=before.version + 1 if before else 1,
-            signing_kid=str(active.id),
-            signing_key=Ed25519PrivateKey.from_private_bytes(secret),
+        return KeySet(
+            signing_kid=signing_kid,
+            signing_key=_opened(active),
             verifying={
-                str(row.id): Ed25519PublicKey.from_public_bytes(row.public_key) for row in rows
+                kid: Ed25519PublicKey.from_public_bytes(row.public_key) for kid, row in rows.items()
             },
         )
-        return self._keys
 
 
-def _opened(row: Row[*tuple[Any, ...]]) -> bytes:
-    """Return the private part of a stored key.
+def _advanced(stored: Sequence[SigningKeyRow]) -> Sequence[SigningKeyRow]:
+    """Do what is due; when that isn't possible just now, go on with the keys that there are.
 
-    Raises KeysUnusable.
+    Raises Unavailable when there is no active one.
     """
-    version = row.master_key_version
     try:
-        return master.decrypt(_LABEL, row.private_key, context=row.id.bytes, version=version)
-    except (UnknownMasterKey, InvalidTag) as error:
-        log.error(
-            "signing_key_not_opened",
-            setting="APP_AUTH_MASTER_KEYS",
-            signing_key_id=str(row.id),
-            master_key_version=version,
-        )
-        raise KeysUnusable from error
+        return rotation.advance()
+    except Unavailable as fault:
+        if not any(row.state == State.ACTIVE for row in stored):
+            raise
+        log.warning("signing_keys_not_rotated", fault=repr(fault.__cause__))
+        return stored
+
+
+def _opened(active: SigningKeyRow) -> Ed25519PrivateKey | None:
+    try:
+        return Ed25519PrivateKey.from_private_bytes(rotation.private_part(active))
+    except KeysUnusable:
+        return None
 
 
 _ring: KeyRing
 
 
-def configure(settings: Settings, *, record_created: RecordCreated) -> None:
-    """Start with an empty key ring and the settings' algorithm and master keys.
+def configure(settings: Settings, *, record: Record) -> None:
+    """Start with an empty key ring and the settings' algorithm, times and master keys.
 
-    `record_created(session, key_id)` audits a new key in the transaction that makes it.
+    `record(session, change, key_id, actor)` audits in the transaction of the change.
     """
     global _ring
     master.configure(settings.auth_master_keys)
-    _ring = KeyRing(settings, record_created)
+    rotation.configure(settings, record=record)
+    _ring = KeyRing(settings)
 
 
 def readiness() -> str:
-    """Return `ok` when access tokens can be signed and verified, else what is wrong."""
+    """Return `ok` when access tokens can be signed and verified, else what is wrong.
+
+    Raises Unavailable.
+    """
     try:
-        _ring.current()
+        _ring.signing()
     except KeysUnusable:
         return "APP_AUTH_MASTER_KEYS doesn't open the signing key"
     return "ok"
@@ -167,35 +215,15 @@ def ring() -> KeyRing:
     return _ring
 
 
-def make_first_key(record_created: RecordCreated) -> None:
-    """Make the active signing key unless there is one already; workers racing here make one."""
-    with transaction() as session:
-        # The losers wait here, and their next statement sees the winner's row.
-        session.execute(_LOCK, {"number": _FIRST_KEY_LOCK})
-        if session.execute(_ACTIVE).first() is not None:
-            return
-        key_id, now, pair = ids.new(), clock.now(), Ed25519PrivateKey.generate()
-        session.execute(
-            insert(signing_keys).values(
-                id=key_id,
-                state="active",
-                public_key=pair.public_key().public_bytes_raw(),
-                private_key=master.encrypt(_LABEL, pair.private_bytes_raw(), context=key_id.bytes),
-                master_key_version=master.current_version(),
-                created_at=now,
-                activated_at=now,
-            )
-        )
-        record_created(session, key_id)
-
-
 def published() -> list[dict[str, Any]]:
     """Return the public keys as JWKs (RFC 8037); none when a shared secret signs.
+
+    As they are stored now: who asks may have just met a token of a new key.
 
     Raises Unavailable.
     """
     return [
         OKPAlgorithm.to_jwk(key, as_dict=True) | {"kid": kid, "use": "sig", "alg": "EdDSA"}
-        for kid, key in _ring.current().verifying.items()
+        for kid, key in _ring.latest().verifying.items()
         if isinstance(key, Ed25519PublicKey)
     ]

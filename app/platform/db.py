@@ -170,8 +170,9 @@ def reading() -> Iterator[Connection]:
 def first_row(statement: str, parameters: Mapping[str, Any]) -> Any:
     """Return the first row of one plain SQL statement as a named tuple, or None; one round trip.
 
-    For what every request asks: around a small statement SQLAlchemy's connection and result cost
-    more than the statement (60 to 120 µs). Parameters are written `%(name)s`.
+    The statement is a transaction of its own, so it may also make the one change that there is.
+    For what every request or every refresh needs: around a small statement SQLAlchemy's connection
+    and result cost more than the statement (60 to 120 µs). Parameters are written `%(name)s`.
 
     Raises Unavailable.
     """

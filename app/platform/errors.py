@@ -41,7 +41,7 @@ class AppError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL_ERROR"
     message: ClassVar[str] = "Something went wrong on our side."
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(
         self, message: str | None = None, *, details: Mapping[str, Any] | None = None
@@ -69,7 +69,7 @@ class Unauthenticated(AppError):
     """No access token, or one that is bad, expired or revoked."""
 
     status, code, message = 401, "UNAUTHENTICATED", "Sign in and send a valid access token."
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class PaymentRequired(AppError):
@@ -114,12 +114,18 @@ class Conflict(AppError):
     status, code, message = 409, "CONFLICT", "The current state does not allow this."
 
 
+class InvalidState(Conflict):
+    """The thing is in a state from which this step doesn't lead anywhere."""
+
+    code = "INVALID_STATE"
+
+
 class IdempotencyInProgress(Conflict):
     """The first request with this key is still running."""
 
     code = "IDEMPOTENCY_IN_PROGRESS"
     message = "A request with this Idempotency-Key is still running. Repeat it in a moment."
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class LengthRequired(AppError):
@@ -170,6 +176,22 @@ class TooManyRequests(AppError):
     """A limit is used up."""
 
     status, code, message = 429, "RATE_LIMITED", "Too many requests. Try again later."
+    headers: Mapping[str, str] = {
+        "Retry-After": "1",
+        "RateLimit-Limit": "1",
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": "1",
+    }
+
+    def __init__(self, *, limit: int = 1, seconds: int = 1) -> None:
+        """Take the limit, and after how many seconds there is something left of it."""
+        super().__init__()
+        self.headers = {
+            "Retry-After": str(seconds),
+            "RateLimit-Limit": str(limit),
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": str(seconds),
+        }
 
 
 class InternalError(AppError):
@@ -180,7 +202,7 @@ class Unavailable(AppError):
     """A passing fault of the database or its pool: the same request may be repeated."""
 
     status, code, message = 503, "UNAVAILABLE", "The service is not available just now. Try again."
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class Overloaded(Unavailable):

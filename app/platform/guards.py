@@ -1,20 +1,24 @@
 """Decides who may call a view. Every view needs a signed-in user unless it says otherwise.
 
 `@public` opens a view to everyone, `@requires("users:read")` asks for a permission before anything
-is looked up. A test pins the list of public views and the permission of every other one.
+is looked up. A test pins the list of public views and the permission of every other one. Before the
+view runs the request is counted: by user when somebody is signed in, else by network address.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Protocol, TypeVar
 
 from flask import Flask, g, request
 
+from app.platform import ratelimit
 from app.platform.actor import Actor
-from app.platform.errors import Forbidden, Unauthenticated
+from app.platform.edge import PROBES
+from app.platform.errors import AppError, Forbidden, Unauthenticated
 
 View = TypeVar("View", bound=Callable[..., Any])
 PUBLIC = "public"
-OPTIONAL = "signed in, or proven by the body"
+OPTIONAL = "signed in, or proven by body or cookie"
 SIGNED_IN = "signed in"
 
 
@@ -36,7 +40,7 @@ def public(view: View) -> View:
     return view
 
 
-def or_proof_in_body(view: View) -> View:
+def or_other_proof(view: View) -> View:
     """Take an access token when one is sent; without one the view asks for another proof."""
     vars(view)["access"] = OPTIONAL
     return view
@@ -50,6 +54,27 @@ def requires(permission: str) -> Callable[[View], View]:
         return view
 
     return mark
+
+
+def counted_if_refused(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Count a request without an access token only once it is refused.
+
+    For views that ask for another proof which nobody can guess: whoever has it gets in, also from a
+    network address whose requests others have used up.
+    """
+
+    @wraps(view)
+    def counted(**ids: Any) -> Any:
+        try:
+            return view(**ids)
+        except AppError as refusal:
+            actor = current_actor()
+            if actor.kind == "anonymous" and refusal.status < 500:
+                ratelimit.take_of_address(actor.address)
+            raise
+
+    vars(counted)["counted"] = "if refused"
+    return counted
 
 
 def access(view: Callable[..., Any]) -> str:
@@ -86,12 +111,20 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
             "address": environ["bursar.address"],
             "user_agent": environ.get("HTTP_USER_AGENT"),
         }
-        asked = access(app.view_functions[rule.endpoint])
+        view = app.view_functions[rule.endpoint]
+        asked = access(view)
         if asked == PUBLIC or (asked == OPTIONAL and "Authorization" not in request.headers):
+            if rule.rule not in PROBES and "counted" not in vars(view):
+                ratelimit.take_of_address(origin["address"])
             g.actor = Actor(kind="anonymous", **origin)
             return
-        g.actor = actor = authenticate(_bearer_token(), **origin)
+        try:
+            g.actor = actor = authenticate(_bearer_token(), **origin)
+        except Unauthenticated:
+            ratelimit.take_of_address(origin["address"])
+            raise
         environ["bursar.user_id"] = actor.user_id
+        ratelimit.spend_of_user(actor.user_id)
         if is_permission(asked) and not actor.may(asked):
             record_denied(actor, asked, rule.rule)
             raise Forbidden

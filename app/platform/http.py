@@ -1,8 +1,8 @@
 """Between Flask and the features: blueprints, bodies and queries in, answers out."""
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
 import flask_smorest
@@ -19,6 +19,7 @@ from app.platform.strict_json import loads
 View = TypeVar("View", bound=Callable[..., Any])
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 NO_STORE = "no-store"
+_VERSION = re.compile(r"[0-9]{1,19}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -106,6 +107,32 @@ def takes_key(view: View) -> View:
     return view
 
 
+def takes_cookie(view: View) -> View:
+    """Say that a browser may send the refresh token in its cookie, with `X-CSRF-Token`."""
+    vars(view)["cookie"] = True
+    return view
+
+
+def takes_version(view: View) -> View:
+    """Say that a view changes the version named by `If-Match` only, and any without it."""
+    vars(view)["versioned"] = True
+    return view
+
+
+def exists(look: Callable[..., None]) -> Decorator:
+    """Call `look` with the path's ids before the body is read: what isn't there is 404 first."""
+
+    def mark(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def looked_for(**ids: Any) -> Any:
+            look(**ids)
+            return view(**ids)
+
+        return looked_for
+
+    return mark
+
+
 def install(app: Flask) -> None:
     """Refuse query parameters on routes of the API that declare none."""
     app.before_request(_refuse_unknown_query)
@@ -129,8 +156,26 @@ def parameters_of(view: Callable[..., Any]) -> list[dict[str, Any]]:
     return declared
 
 
+def route() -> str:
+    """Return the rule of the current request, which names no one's ids."""
+    return request.url_rule.rule if request.url_rule else ""
+
+
+def versions() -> frozenset[int] | None:
+    """Return which versions the client would change (`If-Match`, RFC 9110, 13.1.1); None: any.
+
+    Of a tag that never was one of ours there is no version.
+    """
+    sent = request.if_match
+    if "If-Match" not in request.headers or sent.star_tag:
+        return None
+    # Compression adds `:zstd` and the like to the tags that it sends out.
+    tags = (tag.partition(":")[0] for tag in sent.as_set())
+    return frozenset(int(tag) for tag in tags if _VERSION.fullmatch(tag))
+
+
 def keyed_request(*, required: bool = True) -> Keyed:
-    """Return the current request's idempotency key and fingerprint.
+    """Return the current request's idempotency key, and what the key stands for.
 
     Raises IdempotencyKeyRequired or BadRequest.
     """
@@ -139,16 +184,15 @@ def keyed_request(*, required: bool = True) -> Keyed:
         raise errors.IdempotencyKeyRequired
     if key is not None and not _KEY.fullmatch(key):
         raise BadRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.")
-    rule = request.url_rule.rule if request.url_rule else ""
     identity = [
         request.method,
-        rule,
+        route(),
         {name: str(value) for name, value in (request.view_args or {}).items()},
         sorted(request.args.items(multi=True)),
         _exact(g.get("body", {})),
     ]
-    canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
-    return Keyed(key=key, fingerprint=hashlib.sha256(canonical).digest(), refuse=refusal)
+    content = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    return Keyed(key=key, content=content, refuse=refusal)
 
 
 def _exact(value: Any) -> Any:
@@ -162,9 +206,12 @@ def _exact(value: Any) -> Any:
     return value
 
 
-def answer(data: Any, *, status: int = 200, location: str | None = None) -> Answer:
+def answer(
+    data: Any, *, status: int = 200, location: str | None = None, etag: int | None = None
+) -> Answer:
     """Return data as an Answer: the bytes that go out now and to every repeat."""
-    return Answer(status=status, body=dumps(data), location=location)
+    tag = None if etag is None else f'"{etag}"'
+    return Answer(status=status, body=dumps(data), location=location, etag=tag)
 
 
 def refusal(error: AppError) -> Answer:

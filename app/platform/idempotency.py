@@ -4,19 +4,24 @@
 there is no lease and nothing to clean up after a crash. A refusal rolls the work back and is stored
 in a transaction of its own, under a new claim. Keys belong to a user and count for 30
 days. Success, 402, 404 and 409 are stored; anything else may be tried again with the same key.
+
+What was asked is remembered as an HMAC, because it may hold a password: whoever steals the database
+could guess that from a mere hash, a thousand million times a second.
 """
 
 import hashlib
+import hmac
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Connection,
     DateTime,
     LargeBinary,
     SmallInteger,
@@ -31,7 +36,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.platform import clock
 from app.platform.actor import Actor
-from app.platform.db import Base, is_retryable, transaction
+from app.platform.db import Base, is_retryable, reading, transaction
 from app.platform.errors import (
     AppError,
     IdempotencyInProgress,
@@ -62,6 +67,7 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
 
 
+_fingerprint_keys: Sequence[bytes] = ()
 _keys = Base.metadata.tables[IdempotencyKey.__tablename__]
 _random = secrets.SystemRandom()
 
@@ -100,12 +106,23 @@ class Answer:
 class Keyed:
     """A request with its key (None: not repeatable) and how this client reads a refusal.
 
-    `fingerprint` is a hash of method, route, path parameters, query and canonical body.
+    `content` is what makes it this request and no other: method, route, path parameters, query and
+    body in one canonical form.
     """
 
     key: str | None
-    fingerprint: bytes
+    content: bytes = field(repr=False)
     refuse: Callable[[AppError], Answer]
+
+
+class Outdated(Unavailable):
+    """What was prepared isn't true any more: it has to be prepared again."""
+
+
+def use_keys(keys: Sequence[bytes]) -> None:
+    """Tell requests apart by HMACs with the first key from now on, and by old ones with any."""
+    global _fingerprint_keys
+    _fingerprint_keys = keys
 
 
 def once(
@@ -114,6 +131,7 @@ def once(
     request: Keyed,
     work: Callable[[Session], T],
     respond: Callable[[T], Answer],
+    prepare: Callable[[], None] | None = None,
 ) -> Answer:
     """Run `work` in a transaction of its own, exactly once for the actor's key.
 
@@ -121,15 +139,22 @@ def once(
     waiting on a connection. Deadlocks and serialization failures repeat the whole unit a few
     times; a COMMIT whose outcome is unknown is never repeated here: the client repeats its key.
 
-    Raises IdempotencyInProgress, IdempotencyKeyReused, Unavailable and what `work` raises.
+    `prepare` is for what is too slow for a transaction, such as hashing. It runs before it, and not
+    at all for a repeat. When `work` finds that it was in vain, it raises Outdated, and the whole
+    unit is repeated too.
+
+    Raises IdempotencyInProgress, IdempotencyKeyReused, Unavailable and what the two raise.
     """
     attempts = 0
     while True:
         try:
-            return _attempt(actor=actor, request=request, work=work, respond=respond)
+            return _attempt(
+                actor=actor, request=request, work=work, respond=respond, prepare=prepare
+            )
         except Unavailable as error:
             attempts += 1
-            if attempts == ATTEMPTS or not is_retryable(error):
+            repeatable = isinstance(error, Outdated) or is_retryable(error)
+            if attempts == ATTEMPTS or not repeatable:
                 raise
         # The transaction is over: nothing is locked while we wait for the other side to finish.
         time.sleep(_random.uniform(0, 0.02 * 2**attempts))
@@ -141,12 +166,18 @@ def _attempt(
     request: Keyed,
     work: Callable[[Session], T],
     respond: Callable[[T], Answer],
+    prepare: Callable[[], None] | None,
 ) -> Answer:
     if request.key is None or actor.user_id is None:
+        if prepare is not None:
+            prepare()
         with transaction() as session:
             return respond(work(session))
     used = _UserKey(user_id=actor.user_id, key=request.key, request=request)
     try:
+        stored = None if prepare is None else _prepared(used, prepare)
+        if stored is not None:
+            return stored
         with transaction() as session:
             stored = used.claim(session)
             if stored is not None:
@@ -165,6 +196,21 @@ def _attempt(
         if stored is None:
             used.store(session, refusal)
         return stored or refusal
+
+
+def _prepared(used: "_UserKey", prepare: Callable[[], None]) -> Answer | None:
+    """Prepare, unless there is an answer already: then return that."""
+    stored = used.look()
+    if stored is None:
+        try:
+            prepare()
+        except AppError:
+            # A twin may have done the work meanwhile, and so have made what we prepare impossible:
+            # its answer is ours.
+            stored = used.look()
+            if stored is None:
+                raise
+    return stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +235,24 @@ class _UserKey:
         lock = int.from_bytes(digest[:8], "big", signed=True)
         if not session.scalar(_CLAIM, {"lock": lock}):
             raise IdempotencyInProgress
+        return self._find(session.connection())
+
+    def look(self) -> Answer | None:
+        """Return the answer stored with the key, without taking the key.
+
+        Raises IdempotencyKeyReused or Unavailable.
+        """
+        with reading() as connection:
+            return self._find(connection)
+
+    def _find(self, connection: Connection) -> Answer | None:
         oldest = clock.now() - LIFETIME
-        row = session.execute(
+        row = connection.execute(
             _FIND, {"user_id": self.user_id, "key": self.key, "oldest": oldest}
         ).one_or_none()
         if row is None:
             return None
-        if row.fingerprint != self.request.fingerprint:
+        if row.fingerprint not in map(self._fingerprint, _fingerprint_keys):
             raise IdempotencyKeyReused
         return Answer(
             status=row.status,
@@ -213,7 +270,7 @@ class _UserKey:
             {
                 "user_id": self.user_id,
                 "key": self.key,
-                "fingerprint": self.request.fingerprint,
+                "fingerprint": self._fingerprint(_fingerprint_keys[0]),
                 "status": answer.status,
                 "content_type": answer.content_type,
                 "body": answer.body,
@@ -222,3 +279,7 @@ class _UserKey:
                 "created_at": clock.now(),
             },
         )
+
+    def _fingerprint(self, secret: bytes) -> bytes:
+        # With the user, or it would show who has asked for the same: who has the same password.
+        return hmac.digest(secret, self.user_id.bytes + self.request.content, "sha256")

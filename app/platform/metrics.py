@@ -1,4 +1,4 @@
-"""Counts requests and their durations, summed over all workers of this machine.
+"""Counts requests, their durations and what limits do, summed over all workers of this machine.
 
 Under gunicorn each worker writes to memory-mapped files named by its *slot*, a small number that a
 replaced worker takes over: files named by process id would pile up with every restart, and a
@@ -69,6 +69,16 @@ def observe(*, method: str, route: str | None, status: int, seconds: float) -> N
     duration.observe(seconds)
 
 
+def count_refusal(limit: str) -> None:
+    """Count a request that met a limit; `limit` is its name in the code."""
+    _refusals().labels(limit).inc()
+
+
+def count_storage_fault() -> None:
+    """Count a fault of what limits are counted in."""
+    _storage_faults().inc()
+
+
 def exposition() -> bytes:
     """Return all numbers in Prometheus's text format."""
     if _folder is None:
@@ -95,6 +105,25 @@ def _metrics() -> tuple[Counter, Histogram]:
         registry=_registry,
     )
     return counter, histogram
+
+
+@cache
+def _refusals() -> Counter:
+    return Counter(
+        "rate_limit_refusals_total",
+        "Requests that met a limit.",
+        ("limit",),
+        registry=_registry,
+    )
+
+
+@cache
+def _storage_faults() -> Counter:
+    return Counter(
+        "rate_limit_storage_faults_total",
+        "Times that the store of the limits' counters could not be asked.",
+        registry=_registry,
+    )
 
 
 @cache

@@ -13,12 +13,12 @@ import flask_smorest
 from flask import Flask, Response
 
 from app.platform import errors, guards, http
+from app.platform.edge import PROBES
 from app.platform.errors import AppError
 from app.platform.settings import Settings
 
 BODY_ERRORS: tuple[type[AppError], ...] = (
     errors.RequestTimeout,
-    errors.LengthRequired,
     errors.PayloadTooLarge,
     errors.UnsupportedMediaType,
 )
@@ -81,6 +81,30 @@ KEY_PARAMETER = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
     "example": "5f0c9a52-transfer-1",
 }
+CSRF_PARAMETER = {
+    "name": "X-CSRF-Token",
+    "in": "header",
+    "required": False,
+    "description": "Goes with the cookie: `csrf_token` of its login session.",
+    "schema": {"type": "string"},
+}
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Secure-bursar_refresh",
+        "description": "A browser's refresh token; in development without `__Secure-`.",
+    },
+}
+VERSION_PARAMETER = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The `ETag` of the version to change: nothing happens if it is another by now.",
+    "schema": {"type": "string"},
+    "example": '"7"',
+}
 REQUEST_ID_HEADER = {"description": "Names this request in our log.", "schema": {"type": "string"}}
 
 
@@ -116,9 +140,7 @@ def document(app: Flask, api: flask_smorest.Api) -> dict[str, Any]:
     """Return the whole document, as a dict of JSON values."""
     spec: dict[str, Any] = api.spec.to_dict()
     components = spec.setdefault("components", {})
-    components["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-    }
+    components["securitySchemes"] = SECURITY_SCHEMES
     components["schemas"] |= {"Error": ERROR, "Problem": PROBLEM}
     components.pop("responses", None)
     components["schemas"].pop("PaginationMetadata", None)
@@ -129,9 +151,11 @@ def document(app: Flask, api: flask_smorest.Api) -> dict[str, Any]:
     for rule, method, view in operations(app):
         path = path_of(rule)
         if path in spec["paths"] and method in spec["paths"][path]:
-            _complete(spec["paths"][path][method], rule=rule, view=view)
+            _complete(spec["paths"][path][method], rule=rule, method=method, view=view)
     for path, (summary, answers) in AROUND.items():
         responses = {str(status): {"description": text} for status, text in answers.items()}
+        if path not in PROBES:
+            responses["429"] = _failure(429, {"RATE_LIMITED": errors.TooManyRequests})
         operation = {"summary": summary, "tags": ["around"], "security": [], "responses": responses}
         spec["paths"][path] = {"get": operation}
     return spec
@@ -147,11 +171,13 @@ def operations(app: Flask) -> list[tuple[str, str, Callable[..., Any]]]:
     ]
 
 
-def failures(rule: str, view: Callable[..., Any]) -> list[type[AppError]]:
+def failures(rule: str, method: str, view: Callable[..., Any]) -> list[type[AppError]]:
     """Return the errors that a view can answer, but for mistakes of ours (500)."""
     locations = {parameter["in"] for parameter in http.parameters_of(view)}
     access = guards.access(view)
     kinds: list[type[AppError]] = [errors.BadRequest, errors.Unavailable, errors.DeadlineExceeded]
+    if rule not in PROBES:
+        kinds.append(errors.TooManyRequests)
     if rule.startswith("/api/"):
         kinds.append(errors.Invalid)
     if access != guards.PUBLIC:
@@ -162,19 +188,31 @@ def failures(rule: str, view: Callable[..., Any]) -> list[type[AppError]]:
         kinds.append(errors.NotFound)
     if "json" in locations:
         kinds.extend(BODY_ERRORS)
+        # Clients name a type in each request, and nobody sends the length of a DELETE's no body.
+        if method != "delete":
+            kinds.append(errors.LengthRequired)
     if "keyed" in vars(view):
         kinds.extend(KEY_ERRORS)
     if vars(view).get("keyed") == "required":
         kinds.append(errors.IdempotencyKeyRequired)
+    if "versioned" in vars(view):
+        kinds.append(errors.PreconditionFailed)
     kinds.extend(vars(view).get("fails", ()))
     return kinds
 
 
-def _complete(operation: dict[str, Any], *, rule: str, view: Callable[..., Any]) -> None:
+def _complete(
+    operation: dict[str, Any], *, rule: str, method: str, view: Callable[..., Any]
+) -> None:
     """Add what the marks of a view say: errors, key, sign-in."""
     access = guards.access(view)
-    token: list[dict[str, list[str]]] = [] if access == guards.PUBLIC else [{"bearer": []}]
-    operation["security"] = [*token, {}] if access == guards.OPTIONAL else token
+    takes_cookie = "cookie" in vars(view)
+    ways: list[dict[str, list[str]]] = [] if access == guards.PUBLIC else [{"bearer": []}]
+    if takes_cookie:
+        ways.append({"cookie": []})
+        operation.setdefault("parameters", []).append(CSRF_PARAMETER)
+    # A refresh token in the body is no security scheme that the document could name.
+    operation["security"] = [*ways, {}] if takes_cookie or access == guards.OPTIONAL else ways
     if guards.is_permission(access):
         operation["description"] = (
             f"{operation.get('description', '')}\n\nNeeds the permission `{access}`.".strip()
@@ -185,6 +223,9 @@ def _complete(operation: dict[str, Any], *, rule: str, view: Callable[..., Any])
         trial = any(each.get("name") == "dry_run" for each in operation.get("parameters", ()))
         required = keyed == "required" and not trial
         operation.setdefault("parameters", []).append(KEY_PARAMETER | {"required": required})
+    versioned = "versioned" in vars(view)
+    if versioned:
+        operation.setdefault("parameters", []).append(VERSION_PARAMETER)
     answers = {
         status: answer
         for status, answer in operation["responses"].items()
@@ -192,11 +233,11 @@ def _complete(operation: dict[str, Any], *, rule: str, view: Callable[..., Any])
     }
     for status, answer in answers.items():
         names = {"Location"} if status == "201" else set[str]()
-        names |= {"ETag"} if "304" in answers else set()
+        names |= {"ETag"} if "304" in answers or versioned else set()
         names |= {"Idempotent-Replayed"} if keyed else set()
         answer["headers"] = {name: {"schema": {"type": "string"}} for name in sorted(names)}
     by_status: dict[int, dict[str, type[AppError]]] = {}
-    for kind in failures(rule, view):
+    for kind in failures(rule, method, view):
         by_status.setdefault(kind.status, {})[kind.code] = kind
     for status, kinds in sorted(by_status.items()):
         answers[str(status)] = _failure(status, kinds)

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,7 +24,7 @@ from app.platform.errors import Invalid
 MAX_PER_PAGE = 100
 MAX_OFFSET_ROW = 10_000
 _MAC_BYTES = 16
-_signing_key = b""
+_signing_keys: Sequence[bytes] = ()
 
 
 class Count(fields.Integer):
@@ -63,10 +63,10 @@ class Page:
         return self.per_page + 1
 
 
-def use_key(key: bytes) -> None:
-    """Sign and verify cursors with this key from now on; 32 bytes, the same in every worker."""
-    global _signing_key
-    _signing_key = key
+def use_keys(keys: Sequence[bytes]) -> None:
+    """Sign cursors with the first key from now on, and verify with all of them."""
+    global _signing_keys
+    _signing_keys = keys
 
 
 def page(arguments: Mapping[str, Any], *, route: str, actor: Actor) -> Page:
@@ -117,7 +117,8 @@ def listing(
 
 def _write(key: tuple[Any, ...], scope: bytes) -> str:
     body = orjson.dumps([_encode(part) for part in key])
-    return base64.urlsafe_b64encode(_mac(body, scope) + body).rstrip(b"=").decode()
+    mac = _mac(_signing_keys[0], body, scope)
+    return base64.urlsafe_b64encode(mac + body).rstrip(b"=").decode()
 
 
 def _read(cursor: str, scope: bytes) -> tuple[Any, ...]:
@@ -129,13 +130,13 @@ def _read(cursor: str, scope: bytes) -> tuple[Any, ...]:
     if base64.urlsafe_b64encode(raw).rstrip(b"=") != cursor.encode():
         raw = b""
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-    if not hmac.compare_digest(mac, _mac(body, scope)):
+    if not any(hmac.compare_digest(mac, _mac(key, body, scope)) for key in _signing_keys):
         raise Invalid(details={"cursor": ["Is not a cursor of this list."]})
     return tuple(_decode(part) for part in orjson.loads(body))
 
 
-def _mac(body: bytes, scope: bytes) -> bytes:
-    return hmac.digest(_signing_key, hashlib.sha256(scope).digest() + body, "sha256")[:_MAC_BYTES]
+def _mac(key: bytes, body: bytes, scope: bytes) -> bytes:
+    return hmac.digest(key, hashlib.sha256(scope).digest() + body, "sha256")[:_MAC_BYTES]
 
 
 def _encode(part: Any) -> list[Any]:

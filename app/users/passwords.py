@@ -40,14 +40,23 @@ def configure(settings: Settings) -> None:
     has an account.
     """
     global _context, _dummy_hash
-    _context = CryptContext(
-        schemes=["argon2"],
-        argon2__type="ID",
-        argon2__memory_cost=settings.auth_argon2_memory_kib,
-        argon2__time_cost=settings.auth_argon2_time_cost,
-        argon2__parallelism=settings.auth_argon2_parallelism,
+    _context = hashing(
+        memory_kib=settings.auth_argon2_memory_kib,
+        time_cost=settings.auth_argon2_time_cost,
+        parallelism=settings.auth_argon2_parallelism,
     )
     _dummy_hash = _context.hash(secrets.token_urlsafe(32))
+
+
+def hashing(*, memory_kib: int, time_cost: int, parallelism: int) -> CryptContext:
+    """Return what hashes and checks passwords with these parameters."""
+    return CryptContext(
+        schemes=["argon2"],
+        argon2__type="ID",
+        argon2__memory_cost=memory_kib,
+        argon2__time_cost=time_cost,
+        argon2__parallelism=parallelism,
+    )
 
 
 def normalised(password: str) -> str:
@@ -101,8 +110,9 @@ def is_outdated(password_hash: str) -> bool:
 def is_guessable(password: str, *, email: str, name: str) -> bool:
     """Tell whether a password is in a list of common ones, or is its owner's address or name."""
     folded = password.casefold()
-    own = {email, email.partition("@")[0], name, re.sub(r"\W", "", name)}
-    return folded in _common_passwords() or folded in {normalised(text).casefold() for text in own}
+    own = {normalised(text).casefold() for text in (email, email.partition("@")[0], name)}
+    own |= {re.sub(r"[\W_]", "", text) for text in own}
+    return folded in _common_passwords() or folded in own
 
 
 @cache

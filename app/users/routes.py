@@ -5,15 +5,23 @@ from uuid import UUID
 
 from flask import Response
 
+from app.audit import service as audit
 from app.platform import http, pagination
 from app.platform.errors import Overloaded
 from app.platform.fields import Compiled
 from app.platform.guards import current_actor, public, requires
-from app.platform.http import fails
-from app.users import service
-from app.users.errors import EmailTaken, WeakPassword
+from app.platform.http import exists, fails, takes_key, takes_version
+from app.platform.idempotency import Answer, once
+from app.users import administration, service
+from app.users.errors import (
+    EmailTaken,
+    LastAdmin,
+    SelfPromotion,
+    StrongerUser,
+    WeakPassword,
+)
 from app.users.models import UserRow
-from app.users.schemas import UserIn, UserListOut, UserListQuery, UserOut
+from app.users.schemas import RolesIn, UserIn, UserListOut, UserListQuery, UserOut
 
 blp = http.Blueprint("users", __name__, url_prefix="/users", description="People who sign in.")
 
@@ -75,3 +83,30 @@ def get_user(user_id: UUID) -> Response:
     """Get a user."""
     user = service.get_user(user_id, actor=current_actor())
     return http.respond(_wire.one(user), etag=user.version)
+
+
+@blp.route("/<uuid:user_id>/roles", methods=["PUT"])
+@requires("users:roles")
+@exists(administration.look_for_user)
+@blp.arguments(RolesIn())
+@blp.response(200, UserOut())
+@fails(StrongerUser, SelfPromotion, LastAdmin)
+@takes_key
+@takes_version
+def put_roles(body: dict[str, Any], user_id: UUID) -> Response:
+    """Give a user these roles and no others; they count on the user's next request."""
+    actor, versions = current_actor(), http.versions()
+    with audit.denials(actor, "users:roles", http.route()):
+        changed = once(
+            actor=actor,
+            request=http.keyed_request(required=False),
+            work=lambda session: administration.change_roles(
+                session, actor=actor, user_id=user_id, versions=versions, **body
+            ),
+            respond=_shown,
+        )
+    return http.reply(changed)
+
+
+def _shown(user: UserRow) -> Answer:
+    return http.answer(_wire.one(user), etag=user.version)

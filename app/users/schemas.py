@@ -87,6 +87,12 @@ class UserIn(Schema):
     password = Password(PASSWORD_MIN, required=True)
 
 
+class RolesIn(Schema):
+    """All roles of a user; `user`, which everybody has, may be left out."""
+
+    roles = fields.List(fields.String(validate=validate.OneOf(tuple(ROLES))), required=True)
+
+
 class UserOut(Schema):
     """A user."""
 

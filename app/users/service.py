@@ -6,16 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, bindparam, func, select, tuple_, update
+from sqlalchemy import Text, and_, bindparam, case, func, not_, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.platform import clock, ids
+from app.platform import clock, ids, ratelimit
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import NotFound
+from app.platform.ratelimit import Limit
 from app.users import passwords
 from app.users.errors import EmailTaken
 from app.users.models import UserRow, users
@@ -25,35 +26,56 @@ from app.users.values import (
     all_roles,
     email_key,
     name_grams,
-    permissions_of,
     searched_grams,
 )
 
+# Everything that gets as far as an address is counted, whatever comes of it: a hash is expensive,
+# and so is learning which addresses are taken.
+REGISTERING_BY_NETWORK = Limit(name="register_address", amount=100, seconds=3600)
+REGISTERING_BY_IDENTITY = Limit(name="register_identity", amount=10, seconds=15 * 60)
+
+# A suspension whose time is over counts as over, wherever a status is shown or looked for. Nothing
+# is written then, and so the version that is shown counts it as the change that it is.
+_now = bindparam("now", type_=users.c.suspended_until.type, callable_=clock.now)
+_suspension_is_over = and_(
+    users.c.status == Status.SUSPENDED, func.coalesce(users.c.suspended_until <= _now, False)
+)
+SHOWN_VERSION = users.c.version + case((_suspension_is_over, 1), else_=0)
 # What the API shows of a user, and the version for its ETag.
-_SHOWN = (
+SHOWN = (
     users.c.id,
     users.c.email,
     users.c.email_verified,
     users.c.name,
     func.array_prepend(USER_ROLE, users.c.roles, type_=ARRAY(Text)).label("roles"),
-    users.c.status,
+    case((_suspension_is_over, Status.ACTIVE.value), else_=users.c.status).label("status"),
     users.c.created_at,
     users.c.updated_at,
-    users.c.version,
+    SHOWN_VERSION.label("version"),
 )
 # Not by letting the constraint fail: the server would log the address and the hash with the error.
-_INSERT = insert(users).on_conflict_do_nothing(constraint="uq_users_email_key").returning(*_SHOWN)
-_ONE = select(*_SHOWN).where(users.c.id == bindparam("user_id"))
+_INSERT = insert(users).on_conflict_do_nothing(constraint="uq_users_email_key").returning(*SHOWN)
+_ONE = select(*SHOWN).where(users.c.id == bindparam("user_id"))
+# Not FOR UPDATE: that would make everything wait that only refers to the user.
+_HOLD = select(users.c.id).where(users.c.id == bindparam("user_id")).with_for_update(key_share=True)
 _LIST = (
-    select(*_SHOWN)
+    select(*SHOWN)
     .order_by(users.c.created_at.desc(), users.c.id.desc())
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
 )
 _position = tuple_(users.c.created_at, users.c.id)
-_CREDENTIALS = select(
-    users.c.id, users.c.password_hash, users.c.status, users.c.suspended_until, users.c.roles
-).where(users.c.email_key == bindparam("email_key"))
+_credentials = select(
+    users.c.id,
+    users.c.email,
+    users.c.name,
+    users.c.password_hash,
+    users.c.status,
+    users.c.suspended_until,
+    users.c.roles,
+)
+_CREDENTIALS = _credentials.where(users.c.email_key == bindparam("email_key"))
+_OWN_CREDENTIALS = _credentials.where(users.c.id == bindparam("user_id"))
 
 
 def register(
@@ -61,13 +83,22 @@ def register(
 ) -> UserRow:
     """Create a user from checked values, with `roles` beyond `user`, and return it.
 
-    Raises WeakPassword, EmailTaken, Overloaded or Unavailable.
+    Raises TooManyRequests, WeakPassword, EmailTaken, Overloaded or Unavailable.
     """
+    if actor.kind == "anonymous":
+        _count_registering(email, actor.address)
     password_hash = passwords.hash_new_password(password, email=email, name=name)
     with transaction() as session:
         return create_user(
             session, email=email, name=name, password_hash=password_hash, roles=roles, actor=actor
         )
+
+
+def _count_registering(email: str, address: str | None) -> None:
+    network = ratelimit.network(address)
+    if network is not None:
+        ratelimit.take(REGISTERING_BY_NETWORK, network)
+    ratelimit.take(REGISTERING_BY_IDENTITY, email_key(email))
 
 
 def create_user(
@@ -164,8 +195,10 @@ def list_users(
         statement = statement.where(users.c.email_key == email_key(email))
     if role is not None and role != USER_ROLE:
         statement = statement.where(users.c.roles.contains([role]))
-    if status is not None:
-        statement = statement.where(users.c.status == status)
+    if status == Status.ACTIVE:
+        statement = statement.where(or_(users.c.status == status, _suspension_is_over))
+    elif status is not None:
+        statement = statement.where(users.c.status == status, not_(_suspension_is_over))
     if ids is not None:
         statement = statement.where(users.c.id.in_(ids))
     if created_after is not None:
@@ -176,10 +209,9 @@ def list_users(
         return connection.execute(statement, {"limit": limit, "offset": offset}).all()
 
 
-def permissions(session: Session, user_id: UUID) -> frozenset[str]:
-    """Return what a user may do now; nothing for a user who doesn't exist."""
-    stored = session.scalar(select(users.c.roles).where(users.c.id == user_id))
-    return permissions_of(all_roles(stored or ()))
+def roles(session: Session, user_id: UUID) -> frozenset[str]:
+    """Return a user's roles of this moment; for nobody the one that everybody has."""
+    return all_roles(session.scalar(select(users.c.roles).where(users.c.id == user_id)) or ())
 
 
 def find_credentials(email: str) -> UserRow | None:
@@ -191,15 +223,33 @@ def find_credentials(email: str) -> UserRow | None:
         return connection.execute(_CREDENTIALS, {"email_key": email_key(email)}).one_or_none()
 
 
-def hold_credentials(
-    session: Session, *, user_id: UUID, password_hash: str, new_hash: str | None
-) -> bool:
-    """Lock the user's row if its hash is still this one, and put a new hash in its place if given.
+def get_credentials(user_id: UUID | None) -> UserRow:
+    """Return the same of a user who is signed in: users stay in their table, erased or not.
 
-    A change of password waits for the caller's transaction, or is seen here: no login session can
-    begin with the old password after it.
+    Raises Unavailable.
     """
-    same = (users.c.id == user_id, users.c.password_hash == password_hash)
+    with reading() as connection:
+        return connection.execute(_OWN_CREDENTIALS, {"user_id": user_id}).one()
+
+
+def hold_user(session: Session, user_id: UUID | None) -> None:
+    """Lock a user's row until the caller's transaction ends: no login session begins meanwhile."""
+    session.execute(_HOLD, {"user_id": user_id})
+
+
+def hold_credentials(session: Session, *, read: UserRow, new_hash: str | None) -> bool:
+    """Lock the user's row if its credentials are as read before; put in a new hash if given.
+
+    A change of password and a suspension wait for the caller's transaction, or are seen here: no
+    login session can begin after them by what was read before.
+    """
+    same = (
+        users.c.id == read.id,
+        users.c.password_hash == read.password_hash,
+        users.c.status == read.status,
+        # One suspension in another's place: the status is the same, and its time isn't over.
+        users.c.suspended_until.is_not_distinct_from(read.suspended_until),
+    )
     if new_hash is None:
         locked = session.execute(select(users.c.id).where(*same).with_for_update(read=True))
         return locked.first() is not None

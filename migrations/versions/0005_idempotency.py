@@ -20,8 +20,8 @@ def upgrade() -> None:
             user_id uuid NOT NULL,
             -- As the client sent it; visible ASCII only, as the header allows.
             key text NOT NULL,
-            -- SHA-256 of method, route, path parameters, query and canonical body: tells a repeat
-            -- from another request with the same key.
+            -- HMAC of user, method, route, path parameters, query and canonical body: tells repeats
+            -- from other requests with the same key, and nobody what a password in it was.
             fingerprint bytea NOT NULL,
             -- The first answer, byte for byte.
             status smallint NOT NULL,

@@ -14,7 +14,6 @@ from flask import Flask
 from flask_jwt_extended import jwt_required
 from sqlalchemy import Row
 
-from app.audit import service as audit
 from app.auth import routes, tokens
 from app.keys import service as keys
 from app.keys.service import RELOAD_SECONDS, KeyRing
@@ -70,7 +69,6 @@ def test_roles_in_the_token_decide_nothing(client: Client, make_user: MakeUser, 
         "UPDATE login_sessions SET expires_at = created_at WHERE user_id = :id",
         "UPDATE users SET status = 'suspended' WHERE id = :id",
         "UPDATE users SET status = 'deleting' WHERE id = :id",
-        "UPDATE users SET sessions_valid_after = now() + interval '1 hour' WHERE id = :id",
     ],
 )
 def test_a_token_dies_with_its_login_session_or_user_on_the_next_request(
@@ -80,14 +78,6 @@ def test_a_token_dies_with_its_login_session_or_user_on_the_next_request(
     assert client.get(ME, token=user.token).status_code == 200
     sql(change, id=user.id)
     assert client.get(ME, token=user.token).status_code == 401
-
-
-def test_login_sessions_begun_after_the_moment_count(
-    client: Client, make_user: MakeUser, sql: Sql
-) -> None:
-    user = make_user()
-    sql("UPDATE users SET sessions_valid_after = created_at WHERE id = :id", id=user.id)
-    assert client.get(ME, token=user.token).status_code == 200
 
 
 def test_logout_ends_the_login_session_on_the_next_request(
@@ -195,7 +185,6 @@ def test_a_revoked_key_takes_its_remembered_tokens_with_it(
     finally:
         sql("DELETE FROM signing_keys WHERE state = 'active'")
         sql("UPDATE signing_keys SET state = 'active' WHERE id = CAST(:id AS uuid)", id=kid)
-        keys.ring()._load()
 
 
 def test_with_a_shared_secret_tokens_are_signed_and_verified_without_kid(
@@ -203,7 +192,7 @@ def test_with_a_shared_secret_tokens_are_signed_and_verified_without_kid(
 ) -> None:
     user = make_user()
     shared = replace(settings, auth_jwt_algorithm="HS256", auth_jwt_secret="s" * 40)
-    monkeypatch.setattr(keys, "_ring", KeyRing(shared, audit.record_signing_key))
+    monkeypatch.setattr(keys, "_ring", KeyRing(shared))
     monkeypatch.setattr(tokens, "verified", tokens.VerifiedTokens())
     other = Flask("other")
     routes.install(other, shared)

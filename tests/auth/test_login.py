@@ -52,7 +52,7 @@ def test_the_right_password_is_answered_with_tokens(
     assert answer.headers["Cache-Control"] == "no-store"
     tokens = answer.json
     assert set(tokens) == {
-        "access_token", "token_type", "expires_in", "refresh_token", "session_id",
+        "access_token", "token_type", "expires_in", "refresh_token", "session_id", "device_token",
     }  # fmt: skip
     assert (tokens["token_type"], tokens["expires_in"]) == ("Bearer", settings.auth_access_seconds)
     claims = jwt.decode(tokens["access_token"], options={"verify_signature": False})
@@ -257,7 +257,7 @@ def test_no_login_session_begins_with_a_password_that_was_changed_meanwhile(
         {"email": "ada@example.com", "password": ""},
         {"email": "ada@example.com", "password": "x" * 129},
         {"email": "ada@example.com", "password": 1},
-        {"email": "ada@example.com", "password": "x", "transport": "body"},
+        {"email": "ada@example.com", "password": "x", "transport": "header"},
     ],
 )
 def test_a_login_of_the_wrong_shape_is_refused(client: Client, body: dict[str, Any]) -> None:

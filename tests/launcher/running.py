@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import canaries
 from tests.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,3 +123,4 @@ def stop(run: Run) -> None:
     """End a launcher that a test may have left."""
     if run.process.poll() is None:
         run.end(signal.SIGTERM)
+    canaries.hear("what the launcher says", run.output.encode())

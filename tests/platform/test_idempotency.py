@@ -1,10 +1,12 @@
 """A keyed operation happens exactly once, whatever its repeats and twins do."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +14,7 @@ import time_machine
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.platform import clock, ids
-from app.platform.actor import Actor
+from app.platform import clock, idempotency, ids
 from app.platform.db import Base, transaction
 from app.platform.errors import (
     AppError,
@@ -25,44 +26,10 @@ from app.platform.errors import (
     PaymentRequired,
     Unavailable,
 )
-from app.platform.idempotency import LIFETIME, Answer, Keyed, once
+from app.platform.idempotency import LIFETIME, Answer, once
+from tests.platform.counting import Counter, keyed
 
 pytestmark = pytest.mark.usefixtures("app")
-
-
-def keyed(key: str | None = "k", fingerprint: bytes = b"f" * 32) -> Keyed:
-    """Return a request whose refusals are the error's code."""
-    return Keyed(
-        key=key,
-        fingerprint=fingerprint,
-        refuse=lambda error: Answer(status=error.status, body=error.code.encode()),
-    )
-
-
-class Counter:
-    """Counts how often the work was done, in the database: a row of audit-free key table rows."""
-
-    def __init__(self) -> None:
-        """Start at nothing, for a user of its own."""
-        self.actor = Actor(kind="user", user_id=ids.new())
-        self.runs = 0
-        self.lock = threading.Lock()
-
-    def work(self, session: Session) -> int:
-        """Count one run; the number is what the answer says."""
-        session.execute(text("SELECT 1"))
-        with self.lock:
-            self.runs += 1
-            return self.runs
-
-    def run(self, request: Keyed, work: Callable[[Session], Any] | None = None) -> Answer:
-        """Do it once."""
-        return once(
-            actor=self.actor,
-            request=request,
-            work=work or self.work,
-            respond=lambda n: Answer(status=201, body=str(n).encode(), location="/x", etag='"1"'),
-        )
 
 
 def test_a_repeat_gets_the_first_answer_byte_for_byte() -> None:
@@ -83,11 +50,11 @@ def test_without_a_key_every_request_counts() -> None:
 
 
 def test_another_request_with_the_same_key_is_refused() -> None:
-    """The fingerprint tells them apart."""
+    """What is asked tells them apart."""
     counter = Counter()
     counter.run(keyed())
     with pytest.raises(IdempotencyKeyReused):
-        counter.run(keyed(fingerprint=b"g" * 32))
+        counter.run(keyed(content=b"something else"))
     assert counter.runs == 1
 
 
@@ -103,8 +70,8 @@ def test_after_thirty_days_a_key_counts_as_new() -> None:
     with time_machine.travel(clock.now() + LIFETIME - timedelta(minutes=1)):
         assert counter.run(keyed()).body == b"1"
     with time_machine.travel(clock.now() + LIFETIME + timedelta(minutes=1)):
-        assert counter.run(keyed(fingerprint=b"g" * 32)).body == b"2"
-        assert counter.run(keyed(fingerprint=b"g" * 32)).replayed
+        assert counter.run(keyed(content=b"something else")).body == b"2"
+        assert counter.run(keyed(content=b"something else")).replayed
 
 
 @pytest.mark.parametrize("refusal", [PaymentRequired, NotFound, Conflict])
@@ -262,3 +229,51 @@ def test_the_store_and_the_work_commit_together() -> None:
             {"id": counter.actor.user_id},
         )
         assert found.scalar() == 0
+
+
+def stored_fingerprint(counter: Counter, sql: Callable[..., Any]) -> bytes:
+    """Return what the only key of the counter's user is recognised by."""
+    statement = "SELECT fingerprint FROM idempotency_keys WHERE user_id = :id"
+    ((fingerprint,),) = sql(statement, id=counter.actor.user_id)
+    return bytes(fingerprint)
+
+
+def test_what_was_asked_can_not_be_guessed_from_what_is_stored(sql: Callable[..., Any]) -> None:
+    """Without the master key nobody can try passwords, nor see that two users have the same."""
+    first, second = Counter(), Counter()
+    for counter in (first, second):
+        counter.run(keyed())
+    content = keyed().content
+    guesses = {
+        hashlib.sha256(before + content).digest()
+        for before in (b"", b"k", first.actor.user_id.bytes)
+    }
+    assert stored_fingerprint(first, sql) not in guesses
+    assert stored_fingerprint(first, sql) != stored_fingerprint(second, sql)
+
+
+@pytest.fixture
+def keys_of_masters(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that puts the keys made from other master keys in, until the test ends."""
+    return partial(monkeypatch.setattr, idempotency, "_fingerprint_keys")
+
+
+def test_a_repeat_is_recognised_after_the_master_key_was_changed(
+    keys_of_masters: Callable[..., None], sql: Callable[..., Any]
+) -> None:
+    """As long as the old one is known; what is stored from now on belongs to the new one."""
+    old, new = b"o" * 32, b"n" * 32
+    counter = Counter()
+    keys_of_masters([old])
+    counter.run(keyed())
+    made_by_old = stored_fingerprint(counter, sql)
+    keys_of_masters([new, old])
+    assert counter.run(keyed()).replayed
+    with pytest.raises(IdempotencyKeyReused):
+        counter.run(keyed(content=b"something else"))
+    later = replace(counter.actor, user_id=ids.new())
+    counter.actor = later
+    counter.run(keyed())
+    assert stored_fingerprint(counter, sql) != made_by_old
+    keys_of_masters([new])
+    assert counter.run(keyed()).replayed

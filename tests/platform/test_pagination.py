@@ -18,7 +18,7 @@ SEEN = (datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), UUID(int=7), 12, "sku
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sign with a key of this test's own."""
-    monkeypatch.setattr(pagination, "_signing_key", b"k" * 32)
+    monkeypatch.setattr(pagination, "_signing_keys", [b"k" * 32])
 
 
 def page(actor: Actor = ALICE, route: str = "users", **arguments: Any) -> pagination.Page:
@@ -72,6 +72,17 @@ def test_an_edited_cursor_is_refused() -> None:
     for text in [*edited, "", "x", "====", "ä", cursor + "AAAA"]:
         with pytest.raises(Invalid):
             page(cursor=text)
+
+
+def test_a_cursor_outlives_its_key_as_long_as_that_is_known() -> None:
+    """The first key signs, all of them verify."""
+    old, new = next_cursor(), b"n" * 32
+    pagination.use_keys([new, b"k" * 32])
+    assert page(cursor=old).after == SEEN
+    assert next_cursor() != old
+    pagination.use_keys([new])
+    with pytest.raises(Invalid):
+        page(cursor=old)
 
 
 def test_pages_end_at_row_ten_thousand() -> None:

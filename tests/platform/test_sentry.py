@@ -1,19 +1,14 @@
 """What reaches Sentry, read from a real HTTP receiver: the error, and nothing of anybody's data."""
 
-import gzip
-import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import brotli
 import pytest
 
 from app.platform import sentry
+from tests.sentry_receiver import Received, receiving
 from tests.server.serving import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,45 +55,10 @@ sentry.stop(5)
 """
 
 
-class Received(ThreadingHTTPServer):
-    """A stand-in for Sentry that keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.bodies: list[bytes] = []
-        super().__init__(("127.0.0.1", 0), Receiver)
-
-
-class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        unpack = {"gzip": gzip.decompress, "br": brotli.decompress}.get(
-            self.headers.get("Content-Encoding", ""), bytes
-        )
-        self.server.bodies.append(unpack(body))
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_request(self, code: Any = "-", size: Any = "-") -> None:
-        """Stay silent."""
-
-
 @pytest.fixture
 def received() -> Iterator[Received]:
-    server = Received()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def events(received: Received) -> list[dict[str, Any]]:
-    """Return the events among all that was sent; an envelope is lines of JSON."""
-    found = []
-    for body in received.bodies:
-        parts = [json.loads(line) for line in body.splitlines() if line]
-        found += [part for part in parts if "exception" in part]
-    return found
+    with receiving() as server:
+        yield server
 
 
 def test_no_canary_reaches_sentry(received: Received, tmp_path: Path) -> None:
@@ -107,7 +67,7 @@ def test_no_canary_reaches_sentry(received: Received, tmp_path: Path) -> None:
         cwd=ROOT,
         env=environment(
             tmp_path,
-            APP_SENTRY_DSN=f"http://key@127.0.0.1:{received.server_address[1]}/1",
+            APP_SENTRY_DSN=received.dsn,
             APP_BUILD_COMMIT="abc123",
         ),
         capture_output=True,
@@ -120,7 +80,7 @@ def test_no_canary_reaches_sentry(received: Received, tmp_path: Path) -> None:
     assert "10.9.8.7" not in sent
     assert "canary" not in ended.stderr
     # An error of our own that reaches the edge is an answer, not something broken.
-    (event,) = events(received)
+    (event,) = received.events()
     assert event["tags"] == {"request_id": "the-request-id"}
     assert event["release"].endswith("+abc123")
     assert event["environment"] == "test"

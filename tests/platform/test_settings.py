@@ -154,7 +154,7 @@ def test_later_layers_win(load: Load, tmp_path: Path) -> None:
         ({"APP_AUTH_ARGON2_PARALLELISM": "64", "APP_AUTH_ARGON2_MEMORY_KIB": "500"}, "8 times"),
         ({"APP_DATABASE_MAX_CONNECTIONS": "1"}, "APP_DATABASE_MIN_CONNECTIONS (2) is above"),
         ({"APP_AUTH_JWT_SECRET": "x" * 31}, "must have 32 characters or more"),
-        ({"APP_RATE_LIMIT_ENABLED": "true"}, "not in this version yet; remove it, or set it to"),
+        ({"APP_AUTH_SIGNUP_MODE": "private"}, "not in this version yet; remove it, or set it to"),
         ({"APP_MAIL_URL": "smtp://localhost"}, "is not in this version yet; remove it."),
         ({"APP_MAIL_URL_FILE": "mail"}, "APP_MAIL_URL_FILE is not in this version yet"),
         ({"APP_SERVER_PROT": "1"}, "is not a setting; did you mean APP_SERVER_PORT?"),

@@ -19,6 +19,8 @@ TAKEN: list[tuple[values.Shape, Any, Any]] = [
     (values.seconds(0.1, 30), "2.5", 2.5),
     (values.seconds(0.1, 30), 3, 3.0),
     (values.choice("EdDSA", "HS256"), "eddsa", "EdDSA"),
+    (values.switch, "True", True),
+    (values.switch, False, False),
     (values.LINE, "bursar", "bursar"),
     (values.folder, "./var", Path("var")),
     (values.levels, "app=debug, a.b=WARNING,", (("app", "debug"), ("a.b", "warning"))),
@@ -39,6 +41,9 @@ TAKEN: list[tuple[values.Shape, Any, Any]] = [
     (addresses.host_and_port, "[::]:9100", "[::]:9100"),
     (addresses.sentry_dsn, "https://k@o1.ingest.io/42", "https://k@o1.ingest.io/42"),
     (addresses.sentry_dsn, "http://k@127.0.0.1:9000/a/42", "http://k@127.0.0.1:9000/a/42"),
+    (addresses.redis_url, "rediss://u:p%40@h:6380/1", "rediss://u:p%40@h:6380/1"),
+    (addresses.redis_url, "valkey://[::1]", "valkey://[::1]"),
+    (addresses.redis_url, "unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
     (addresses.database_url, "postgres://u@h/d", "postgresql+psycopg2://u@h/d"),
     (addresses.database_url, "postgresql:///d", "postgresql+psycopg2:///d"),
     (
@@ -58,6 +63,7 @@ REFUSED: list[tuple[values.Shape, str, list[Any]]] = [
     (values.number(1, 10), "0 11 1.0 +1 1_0 \u0661 0x1 1e1 99999999999", [1.0, True, "1\n"]),
     (values.seconds(0.1, 30), "0 31 nan inf -1 1e1 1,5", [float("nan"), True, "1\n"]),
     (values.choice("json", "pretty"), "jso jsonl", ["json ", ["json"]]),
+    (values.switch, "0 1 yes off", ["true ", 1, ["true"]]),
     (values.LINE, "", ["x" * 256]),
     (values.folder, "", []),
     (values.levels, "debug app=loud =debug a=debug=info a-b=info", [[], {"app": 10}]),
@@ -93,6 +99,12 @@ REFUSED: list[tuple[values.Shape, str, list[Any]]] = [
         "k@sentry.io/1 https://sentry.io/1 https://k@/1 https://k@sentry.io https://k@sentry.io/x"
         " ftp://k@sentry.io/1 https://k@[::1/1",
         [],
+    ),
+    (
+        addresses.redis_url,
+        "h:6379 http://h redis:// redis:///0 redis://h:99999 redis://u:p#q@h unix://run/redis.sock"
+        " unix: memory://",
+        ["redis://h\n"],
     ),
     (
         addresses.database_url,

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from tests import canaries
 from tests.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,7 @@ def serving(
         yield server
     finally:
         end(process)
+        canaries.hear("a server's log", log.read_bytes())
 
 
 def command(*options: str, app: str | None = None) -> list[str]:

@@ -139,6 +139,8 @@ def test_a_view_can_not_end_the_worker(server: Server) -> None:
 def test_each_request_is_one_line_by_its_route(server: Server) -> None:
     request_id = uuid.uuid4().hex
     server.get("/sleep/0.01?token=canary-query", X_Request_Id=request_id)
+    # It is written once the answer has left.
+    wait_until(lambda: requests(server, request_id))
     (line,) = requests(server, request_id)
     assert line["route"] == "/sleep/<float:seconds>"
     assert (line["method"], line["status"], line["level"]) == ("GET", 200, "info")

@@ -16,6 +16,22 @@ def browser() -> str:
     return found
 
 
+def node_programs() -> tuple[str, str]:
+    """Return the paths of `node` and `npm`."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.fail("Node.js or its npm is missing: apt install nodejs npm", pytrace=False)
+    return node, npm
+
+
+def redis() -> str:
+    """Return the path of the Redis server."""
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.fail("Redis is missing: apt install redis-server", pytrace=False)
+    return found
+
+
 def postgresql() -> Path:
     """Return the folder with the programs of the newest PostgreSQL server, 15 or later."""
     versions = {

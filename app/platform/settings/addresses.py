@@ -126,6 +126,24 @@ def database_url(raw: Any) -> str:
     return f"postgresql+psycopg2://{rest}"
 
 
+def redis_url(raw: Any) -> str:
+    """Take the URL of a Redis or Valkey server, or of its Unix socket.
+
+    Raises ValidationError.
+    """
+    parts = _split(raw)
+    on_network = parts and parts.scheme in ("redis", "rediss", "valkey", "valkeys")
+    if parts and (
+        (on_network and parts.hostname and is_host(parts.hostname) and not parts.fragment)
+        or (parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"))
+    ):
+        return str(raw)
+    raise ValidationError(
+        "must look like redis://user:password@host:6379/0 (or rediss, valkey, valkeys, unix), with"
+        " special characters of the user name and the password percent-encoded"
+    )
+
+
 def is_host(text: str) -> bool:
     """Tell whether a text is a host name or an IP address, IPv6 without brackets."""
     address = ":" in text or re.fullmatch("[0-9]+", text.rpartition(".")[2])

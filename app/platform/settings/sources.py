@@ -30,8 +30,6 @@ SECRET_FILE_LIMIT = 65_536
 NOT_YET: Mapping[str, tuple[str, ...]] = {
     "APP_AUTH_SIGNUP_MODE": ("open",),
     "APP_AUTH_REQUIRE_VERIFIED_EMAIL": ("false", "0", "no", "off"),
-    "APP_RATE_LIMIT_ENABLED": ("false", "0", "no", "off"),
-    "APP_RATE_LIMIT_STORAGE_URL": (),
     "APP_MAIL_URL": (),
     "APP_MAIL_FROM": (),
     "APP_OTLP_ENDPOINT": (),

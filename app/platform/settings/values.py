@@ -58,6 +58,17 @@ def seconds(low: float, high: float) -> Shape:
     return shape
 
 
+def switch(raw: Any) -> bool:
+    """Take true or false, whatever its case.
+
+    Raises ValidationError.
+    """
+    text = str(raw).lower() if isinstance(raw, str | bool) else ""
+    if text not in ("true", "false"):
+        raise ValidationError("must be true or false")
+    return text == "true"
+
+
 def choice(*words: str) -> Shape:
     """Take one of `words`, whatever its case."""
 

@@ -1,0 +1,92 @@
+"""Use case of changing one's password, which ends every other login session."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
+
+from app.audit import service as audit
+from app.audit.actions import Action
+from app.auth import queries, sessions, throttling
+from app.auth.errors import InvalidCredentials
+from app.auth.values import EndReason
+from app.platform import clock
+from app.platform.actor import Actor
+from app.platform.db import transaction
+from app.platform.errors import Unauthenticated
+from app.platform.idempotency import Outdated
+from app.users import passwords
+from app.users import service as users
+from app.users.errors import WeakPassword
+from app.users.models import UserRow
+
+
+@dataclass(slots=True, kw_only=True)
+class PasswordChange:
+    """One change of the actor's own password: hashed by `prepare`, written by `apply`."""
+
+    actor: Actor
+    current_password: str = field(repr=False)
+    new_password: str = field(repr=False)
+    _read: UserRow = field(init=False, repr=False)
+    _new_hash: str = field(init=False, repr=False)
+
+    def prepare(self) -> None:
+        """Check the current password, and hash the new one. A wrong guess is audited.
+
+        Raises TooManyRequests, InvalidCredentials, WeakPassword, Overloaded or Unavailable.
+        """
+        user = users.get_credentials(self.actor.user_id)
+        # Or who has stolen an access token could guess as often as they like.
+        with throttling.confirming(user_id=user.id):
+            if not passwords.verify(self.current_password, user.password_hash):
+                self._record_refusal()
+                raise InvalidCredentials("The current password is wrong.")
+        if self.new_password == self.current_password:
+            raise WeakPassword("This is the password that you have. Take another one.")
+        self._new_hash = passwords.hash_new_password(
+            self.new_password, email=user.email, name=user.name
+        )
+        self._read = user
+
+    def apply(self, session: Session) -> None:
+        """Put the new password in the current one's place, in the caller's transaction.
+
+        Compare and swap: of many changes at once one wins, and the others are prepared again, which
+        finds that the current password is another one by now. So is one that a login has overtaken
+        by renewing the hash.
+
+        Raises Outdated or Unauthenticated.
+        """
+        user_id, session_id, now = self._read.id, self.actor.session_id, clock.now()
+        # From here on the user's row is ours, and a new login session waits for it.
+        if not users.hold_credentials(session, read=self._read, new_hash=self._new_hash):
+            raise Outdated
+        # Whoever was signed out while we waited for the row doesn't sign out the others.
+        current = queries.read_again(session, session_id=session_id, now=now)
+        if current is None or not current.live:
+            raise Unauthenticated
+        audit.record(
+            session,
+            Action.CREDENTIAL_CHANGED,
+            actor=self.actor,
+            subject_type="user",
+            subject_id=user_id,
+        )
+        sessions.end_all(
+            session,
+            actor=self.actor,
+            user_id=user_id,
+            reason=EndReason.CREDENTIAL,
+            but=session_id,
+        )
+
+    def _record_refusal(self) -> None:
+        """Audit a wrong guess in a transaction of its own: decided before, raised after."""
+        with transaction() as session:
+            audit.record(
+                session,
+                Action.CREDENTIAL_REFUSED,
+                actor=self.actor,
+                subject_type="user",
+                subject_id=self.actor.user_id,
+            )

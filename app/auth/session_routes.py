@@ -1,0 +1,118 @@
+"""HTTP of login sessions: a user's own below `/users/me`, and those of others for staff."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from sqlalchemy.orm import Session
+
+from app.audit import service as audit
+from app.auth import cookies, sessions
+from app.auth.schemas import LoginSessionListOut, LoginSessionOut, SessionsEndIn
+from app.platform import http, pagination
+from app.platform.fields import Compiled
+from app.platform.guards import current_actor, requires
+from app.platform.http import exists, fails, takes_key
+from app.platform.idempotency import Answer, once
+from app.platform.pagination import PageQuery
+from app.users import administration
+from app.users.errors import StrongerUser
+
+blp = http.Blueprint("sessions", __name__, description="Where a user is signed in.")
+PERMISSION = "users:suspend"
+
+_wire = Compiled(LoginSessionOut())
+
+
+def _look_for_own(session_id: UUID) -> None:
+    sessions.look_for_own(session_id, actor=current_actor())
+
+
+@blp.route("/users/me/sessions")
+@blp.arguments(PageQuery(), location="query")
+@blp.response(200, LoginSessionListOut())
+def list_own(query: dict[str, Any]) -> Response:
+    """List where the signed-in user is signed in, the last sign-in first."""
+    return _list(query, user_id=current_actor().user_id, route="users.me.sessions")
+
+
+@blp.route("/users/me/sessions", methods=["DELETE"])
+@blp.arguments(SessionsEndIn())
+@blp.response(204)
+@takes_key
+def end_others(_body: dict[str, Any]) -> Response:
+    """Sign out everywhere else: all login sessions end but the one that asks."""
+    actor = current_actor()
+    return http.reply(_end(lambda session: sessions.end_others(session, actor=actor)))
+
+
+@blp.route("/users/me/sessions/<uuid:session_id>", methods=["DELETE"])
+@exists(_look_for_own)
+@blp.arguments(SessionsEndIn())
+@blp.response(204)
+@takes_key
+def end_one(_body: dict[str, Any], session_id: UUID) -> Response:
+    """Sign out on one device, also on this one."""
+    actor = current_actor()
+    return http.reply(
+        _end(lambda session: sessions.end_one(session, actor=actor, session_id=session_id))
+    )
+
+
+@blp.route("/auth/logout-all", methods=["POST"])
+@blp.arguments(SessionsEndIn())
+@blp.response(204)
+@takes_key
+def logout_all(_body: dict[str, Any]) -> Response:
+    """Sign out everywhere, here too. A refresh token in a cookie that comes along is deleted."""
+    actor = current_actor()
+    response = http.reply(_end(lambda session: sessions.end_own(session, actor=actor)))
+    return response if cookies.refresh_token(beside=None) is None else cookies.forget(response)
+
+
+@blp.route("/users/<uuid:user_id>/sessions")
+@requires(PERMISSION)
+@exists(administration.look_for_user)
+@blp.arguments(PageQuery(), location="query")
+@blp.response(200, LoginSessionListOut())
+def list_for_staff(query: dict[str, Any], user_id: UUID) -> Response:
+    """List where a user is signed in."""
+    return _list(query, user_id=user_id, route=f"users.{user_id}.sessions")
+
+
+@blp.route("/users/<uuid:user_id>/sessions", methods=["DELETE"])
+@requires(PERMISSION)
+@exists(administration.look_for_user)
+@blp.arguments(SessionsEndIn())
+@blp.response(204)
+@fails(StrongerUser)
+@takes_key
+def end_for_staff(_body: dict[str, Any], user_id: UUID) -> Response:
+    """Sign a user out everywhere. They may sign in again."""
+    actor = current_actor()
+    with audit.denials(actor, PERMISSION, http.route()):
+        ended = _end(lambda session: sessions.end_for_staff(session, actor=actor, user_id=user_id))
+    return http.reply(ended)
+
+
+def _list(query: dict[str, Any], *, user_id: UUID | None, route: str) -> Response:
+    actor = current_actor()
+    page = pagination.page(query, route=route, actor=actor)
+    found = sessions.list_sessions(
+        actor=actor, user_id=user_id, after=page.after, limit=page.limit, offset=page.offset
+    )
+    return http.respond(
+        pagination.listing(
+            page, found, wire=_wire.one, key=lambda row: (row["created_at"], row["id"])
+        )
+    )
+
+
+def _end(work: Callable[[Session], None]) -> Answer:
+    return once(
+        actor=current_actor(),
+        request=http.keyed_request(required=False),
+        work=work,
+        respond=lambda _: Answer(status=204, body=b""),
+    )
