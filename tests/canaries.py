@@ -74,7 +74,7 @@ def note(answer: TestResponse, sent: object) -> None:
     for cookie in answer.headers.getlist("Set-Cookie"):
         watch(cookie.partition(";")[0].partition("=")[2])
     watch(*secrets_in(sent))
-    if answer.is_json:
+    if answer.is_json and not answer.content_encoding:
         watch(*secrets_in(answer.json))
     if answer.status_code >= 400:
         hear("an error body", answer.data)

@@ -22,6 +22,9 @@ REFRESH = "/api/v1/auth/refresh"
 DEVICE, USER = uuid4(), uuid4()
 YEAR = 365 * 24 * 3600
 
+# Making it configures the master keys.
+pytestmark = pytest.mark.usefixtures("app")
+
 
 def token_of(**changes: Any) -> str:
     parts = {"device_id": DEVICE, "user_id": USER, "issued_at": clock.now()} | changes
