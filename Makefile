@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Where a gap in the tests costs money or lets somebody in: every line and every branch is tested.
-CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/auth/tokens.py app/platform/guards.py
+CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/platform/guards.py \
+	app/auth/tokens.py app/auth/device_tokens.py app/auth/cookies.py
 
 # What a PostgreSQL other than the embedded one could do otherwise.
 DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py

@@ -31,8 +31,9 @@ from app.users.schemas import UserIn
 users = AppGroup("users", help="People who can sign in.")
 auth = AppGroup("auth", help="Signing in.")
 keys = AppGroup("keys", help="The keys that sign access tokens.")
-_FOREIGN = "a service that keeps the public keys may refuse its tokens for ten minutes."
 credits_ = AppGroup("credits", help="The ledger.")
+# How the sentences end that say what an emergency costs.
+_FOREIGN = "a service that keeps the public keys may refuse its tokens for ten minutes."
 
 
 def install(app: Flask, settings: Settings) -> None:

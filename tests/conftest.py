@@ -178,4 +178,5 @@ def empty_database(databases: Databases, settings: Settings, pool: None) -> Iter
         # The signing keys that this process remembers belong to one database.
         keys.configure(fresh, record=audit.record_signing_key)
         yield fresh
-    keys.configure(settings, record=audit.record_signing_key)
+    # The test may have made applications, which configure this process for that database.
+    create_app(settings)

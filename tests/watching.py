@@ -13,6 +13,10 @@ WAITERS = text(
     "SELECT count(*) FROM pg_locks"
     " WHERE NOT granted AND transactionid = CAST(CAST(pg_current_xact_id() AS text) AS xid)"
 )
+WAITING = text(
+    "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE NOT granted AND datname = current_database()"
+)
 
 
 @contextmanager
@@ -44,5 +48,13 @@ def wait_until_somebody_waits_for(connection: Connection) -> None:
     """Return once another transaction waits for this connection's."""
     end = time.monotonic() + 5
     while not connection.scalar(WAITERS):
+        assert time.monotonic() < end, "nobody waits"
+        time.sleep(0.01)
+
+
+def wait_until_waiting(connection: Connection, number: int) -> None:
+    """Return once this many transactions of the test's database wait for a lock."""
+    end = time.monotonic() + 5
+    while connection.scalar(WAITING) < number:
         assert time.monotonic() < end, "nobody waits"
         time.sleep(0.01)

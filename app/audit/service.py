@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,7 +16,6 @@ from app.audit.models import audit_events, audit_personal
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
-from app.platform.errors import Forbidden
 
 _SALT_BYTES = 16
 # Header lines may be kilobytes; what tells two devices apart stands at the beginning.
@@ -125,21 +123,6 @@ def record_denied(actor: Actor, permission: str, route: str) -> None:
             subject_id=None,
             details={"permission": permission, "route": route},
         )
-
-
-@contextmanager
-def denials(actor: Actor, permission: str, route: str) -> Iterator[None]:
-    """Record a refusal that comes out of the block: staff went further than it may.
-
-    Around the whole transaction, which leaves nothing behind when it is refused.
-
-    Raises Unavailable and what the block raises.
-    """
-    try:
-        yield
-    except Forbidden:
-        record_denied(actor, permission, route)
-        raise
 
 
 def record_signing_key(session: Session, change: str, key_id: UUID, actor: Actor) -> None:

@@ -9,19 +9,21 @@ from urllib.parse import urlsplit
 
 from flask import Response, current_app, request
 
-from app.auth import tokens
+from app.auth import device_tokens, tokens
 from app.auth.service import Tokens
 from app.platform import clock
 from app.platform.errors import BadRequest, Forbidden
 from app.platform.settings import Settings
 
 _REFRESH = "bursar_refresh"
+# With this prefix browsers take the cookie over TLS only (RFC 6265bis, 4.1.3.1).
+_SECURE = "__Secure-"
+REFRESH_COOKIE = f"{_SECURE}{_REFRESH}"
 _DEVICE = "bursar_device"
 _PATH = "/api/v1/auth"
-_DEVICE_SECONDS = 365 * 24 * 3600
 
 
-def refresh_token(*, beside: str | None) -> str | None:
+def refresh_token(*, beside: str | None = None) -> str | None:
     """Return the cookie's refresh token, unproven; a body that has one as well is ambiguous.
 
     Raises BadRequest.
@@ -67,7 +69,9 @@ def keep(issued: Tokens, response: Response) -> Response:
     """Give the browser the tokens to keep: the refresh token until its login session runs out."""
     left = issued.session_expires_at - clock.now()
     _set(response, _REFRESH, issued.refresh_token, seconds=int(left.total_seconds()))
-    _set(response, _DEVICE, issued.device_token, seconds=_DEVICE_SECONDS)
+    _set(
+        response, _DEVICE, issued.device_token, seconds=int(device_tokens.LIFETIME.total_seconds())
+    )
     return response
 
 
@@ -90,8 +94,7 @@ def _set(response: Response, name: str, value: str, *, seconds: int) -> None:
 
 
 def _name(name: str) -> str:
-    # With this prefix browsers take the cookie over TLS only (RFC 6265bis, 4.1.3.1).
-    return f"__Secure-{name}" if _is_secure() else name
+    return f"{_SECURE}{name}" if _is_secure() else name
 
 
 def _is_secure() -> bool:

@@ -7,6 +7,8 @@ would take a worker an eighth of a second and 10 MB, and a user agent written fo
 
 import re
 
+from app.auth.values import DEVICE_MAX
+
 # What stands further up sends the words of those below it as well.
 _BROWSERS = (
     ("Edg/", "Edge"),
@@ -36,6 +38,12 @@ _SYSTEMS = (
 )
 # The first product of RFC 9110, 10.1.5, without its version.
 _PROGRAM = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,50}(?=[/ ]|$)")
+
+
+def shortened(user_agent: str | None) -> str | None:
+    """Return what is kept of a user agent, to tell a device by; None when nothing is left."""
+    printable = "".join(character for character in user_agent or "" if character.isprintable())
+    return printable.strip()[:DEVICE_MAX] or None
 
 
 def in_words(user_agent: str | None) -> str | None:

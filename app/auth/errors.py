@@ -14,7 +14,7 @@ class UserSuspended(Forbidden):
     """The password is right, and the user may not sign in at present."""
 
     code = "USER_SUSPENDED"
-    message = "This account is suspended."
+    message = "You are suspended."
 
 
 class SelfSuspension(Forbidden):

@@ -6,13 +6,11 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.auth import queries, sessions, throttling
+from app.auth import sessions, throttling
 from app.auth.errors import InvalidCredentials
 from app.auth.values import EndReason
-from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import transaction
-from app.platform.errors import Unauthenticated
 from app.platform.idempotency import Outdated
 from app.users import passwords
 from app.users import service as users
@@ -57,14 +55,11 @@ class PasswordChange:
 
         Raises Outdated or Unauthenticated.
         """
-        user_id, session_id, now = self._read.id, self.actor.session_id, clock.now()
         # From here on the user's row is ours, and a new login session waits for it.
         if not users.hold_credentials(session, read=self._read, new_hash=self._new_hash):
             raise Outdated
         # Whoever was signed out while we waited for the row doesn't sign out the others.
-        current = queries.read_again(session, session_id=session_id, now=now)
-        if current is None or not current.live:
-            raise Unauthenticated
+        user_id = sessions.owner_of_current(session, self.actor)
         audit.record(
             session,
             Action.CREDENTIAL_CHANGED,
@@ -77,7 +72,7 @@ class PasswordChange:
             actor=self.actor,
             user_id=user_id,
             reason=EndReason.CREDENTIAL,
-            but=session_id,
+            but=self.actor.session_id,
         )
 
     def _record_refusal(self) -> None:

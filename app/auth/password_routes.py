@@ -11,7 +11,7 @@ from app.platform import http
 from app.platform.errors import Overloaded
 from app.platform.guards import current_actor
 from app.platform.http import fails, takes_key
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import once
 from app.users.errors import WeakPassword
 
 blp = http.Blueprint("passwords", __name__, url_prefix="/users", description="One's own password.")
@@ -34,6 +34,6 @@ def put_password(body: dict[str, Any]) -> Response:
             request=http.keyed_request(required=False),
             prepare=change.prepare,
             work=change.apply,
-            respond=lambda _: Answer(status=204, body=b""),
+            respond=http.nothing,
         )
     )

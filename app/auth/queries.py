@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     CursorResult,
     Row,
     bindparam,
@@ -107,7 +108,7 @@ def read(*, session_id: UUID, now: datetime) -> Any:
     return first_row(_READ, {"session_id": session_id, "now": now})
 
 
-def read_again(session: Session, *, session_id: UUID | None, now: datetime) -> SessionRow | None:
+def read_within(session: Session, *, session_id: UUID | None, now: datetime) -> SessionRow | None:
     """Return what `read` does, in the caller's transaction and so under its locks."""
     parameters = {"session_id": session_id, "now": now}
     return session.connection().exec_driver_sql(_READ, parameters).one_or_none()
@@ -175,52 +176,41 @@ def end_all(
     The caller holds the user's row (FOR NO KEY UPDATE), which a new login session waits for: none
     begins unseen beside this.
     """
-    statement = update(login_sessions).where(
-        login_sessions.c.user_id == user_id, login_sessions.c.ended_at.is_(None)
-    )
+    which = [login_sessions.c.user_id == user_id]
     if but is not None:
-        statement = statement.where(login_sessions.c.id != but)
-    ended = session.execute(statement.values(ended_at=now, ended_reason=reason))
-    # An UPDATE without RETURNING always tells how many rows it changed.
-    return cast("CursorResult[Any]", ended).rowcount
+        which.append(login_sessions.c.id != but)
+    return _end(session, *which, reason=reason, now=now)
 
 
 def end(
     session: Session,
     *,
-    session_id: UUID | None,
+    session_id: UUID,
     reason: EndReason,
     now: datetime,
     generation: int | None = None,
 ) -> bool:
-    """End a login session; False when it had ended, or isn't at this generation any more.
-
-    An actor who has none, such as a command, ends nothing.
-    """
-    statement = update(login_sessions).where(
-        login_sessions.c.id == session_id, login_sessions.c.ended_at.is_(None)
-    )
+    """End a login session; False when it had ended, or isn't at this generation any more."""
+    which = [login_sessions.c.id == session_id]
     if generation is not None:
-        statement = statement.where(login_sessions.c.generation == generation)
-    ended = session.execute(
-        statement.values(ended_at=now, ended_reason=reason).returning(login_sessions.c.id)
-    )
-    return ended.first() is not None
+        which.append(login_sessions.c.generation == generation)
+    return _end(session, *which, reason=reason, now=now) > 0
 
 
 def end_live(
     session: Session, *, session_id: UUID, user_id: UUID | None, reason: EndReason, now: datetime
 ) -> bool:
     """End a login session if it is live and this user's, and tell whether it was."""
-    ended = session.execute(
-        update(login_sessions)
-        .where(
-            login_sessions.c.id == session_id,
-            login_sessions.c.user_id == user_id,
-            login_sessions.c.ended_at.is_(None),
-            login_sessions.c.expires_at > now,
-        )
-        .values(ended_at=now, ended_reason=reason)
-        .returning(login_sessions.c.id)
+    which = (
+        login_sessions.c.id == session_id,
+        login_sessions.c.user_id == user_id,
+        login_sessions.c.expires_at > now,
     )
-    return ended.first() is not None
+    return _end(session, *which, reason=reason, now=now) > 0
+
+
+def _end(session: Session, *which: ColumnElement[bool], reason: EndReason, now: datetime) -> int:
+    statement = update(login_sessions).where(*which, login_sessions.c.ended_at.is_(None))
+    ended = session.execute(statement.values(ended_at=now, ended_reason=reason))
+    # An UPDATE without RETURNING always tells how many rows it changed.
+    return cast("CursorResult[Any]", ended).rowcount

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask, Response, after_this_request
 from flask_jwt_extended import JWTManager
 
-from app.auth import cookies, service, tokens
+from app.auth import cookies, service, sessions, tokens
 from app.auth.errors import (
     InvalidCredentials,
     InvalidRefreshToken,
@@ -20,7 +20,7 @@ from app.platform.errors import Forbidden, Overloaded, Unauthenticated
 from app.platform.fields import Compiled
 from app.platform.guards import counted_if_refused, current_actor, or_other_proof, public
 from app.platform.http import fails, takes_cookie, takes_key
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import once
 from app.platform.settings import Settings
 
 blp = http.Blueprint("auth", __name__, url_prefix="/auth", description="Signing in and out.")
@@ -79,7 +79,7 @@ def login(body: dict[str, Any]) -> Response:
 @blp.arguments(RefreshIn())
 @blp.response(200, _TOKENS)
 @fails(InvalidRefreshToken, SessionRevoked, Forbidden)
-@takes_cookie
+@takes_cookie(cookies.REFRESH_COOKIE)
 def refresh(body: dict[str, Any]) -> Response:
     """Exchange a refresh token for new tokens, which come as it came: in the body or the cookie."""
     sent = body["refresh_token"]
@@ -105,7 +105,7 @@ def refresh(body: dict[str, Any]) -> Response:
 @blp.response(204)
 @fails(InvalidRefreshToken, Forbidden)
 @takes_key
-@takes_cookie
+@takes_cookie(cookies.REFRESH_COOKIE)
 def logout(body: dict[str, Any]) -> Response:
     """Sign out.
 
@@ -123,8 +123,8 @@ def logout(body: dict[str, Any]) -> Response:
         once(
             actor=actor,
             request=http.keyed_request(required=False),
-            work=lambda session: service.logout(session, actor=actor, refresh_token=token),
-            respond=lambda _: Answer(status=204, body=b""),
+            work=lambda session: sessions.logout(session, actor=actor, refresh_token=token),
+            respond=http.nothing,
         )
     )
     return response if kept is None else cookies.forget(response)

@@ -57,12 +57,8 @@ class SuspendIn(Schema):
     until = Time(load_default=None)
 
 
-class ReinstateIn(Schema):
-    """Nothing."""
-
-
-class SessionsEndIn(Schema):
-    """Nothing."""
+class EmptyIn(Schema):
+    """No fields; what is sent all the same is refused."""
 
 
 class LoginSessionOut(Schema):

@@ -1,4 +1,4 @@
-"""Use cases of signing in: login, refresh, logout."""
+"""Use cases of signing in: login and refresh."""
 
 import hmac
 import os
@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.auth import devices, queries, throttling, tokens
+from app.auth import device_names, device_tokens, queries, throttling, tokens
 from app.auth.errors import InvalidCredentials, InvalidRefreshToken, SessionRevoked, UserSuspended
 from app.auth.queries import SessionRow
 from app.auth.tokens import RefreshToken
-from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason, device_of
+from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason
 from app.keys import master
 from app.platform import clock, ids
 from app.platform.actor import Actor
@@ -33,7 +31,7 @@ _access_seconds = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """What a client gets when it signs in or refreshes."""
+    """What a client gets when it signs in or refreshes, and until when its cookie is good."""
 
     access_token: str
     token_type: str
@@ -60,7 +58,7 @@ def login(*, email: str, password: str, device_token: str | None = None, actor: 
     Raises TooManyRequests, InvalidCredentials, UserSuspended, Overloaded or Unavailable.
     """
     user = users.find_credentials(email)
-    device_id = devices.known_device(device_token, user_id=user.id if user else None)
+    device_id = device_tokens.known_device(device_token, user_id=user.id if user else None)
     with throttling.sign_in(email=email, address=actor.address, device_id=device_id):
         return _sign_in(user, email=email, password=password, device_id=device_id, actor=actor)
 
@@ -106,7 +104,7 @@ def _start_session(
             generation=1,
             confirmed_at=now,
             salt=salt,
-            device=device_of(actor.user_agent),
+            device=device_names.shortened(actor.user_agent),
             device_id=device_id,
             address=actor.address,
             created_at=now,
@@ -146,7 +144,7 @@ def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
     while True:
         now = clock.now()
         row = queries.read(session_id=sent.session_id, now=now)
-        if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
+        if row is None or not sent.is_genuine(bytes(row.salt), newest=row.generation):
             raise InvalidRefreshToken
         if not row.live:
             raise SessionRevoked
@@ -165,33 +163,6 @@ def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
             raise SessionRevoked
         # Somebody changed the row since it was read, which happens a few times at most, because a
         # generation only grows and an end is final: look again, and decide by what is there now.
-
-
-def logout(session: Session, *, actor: Actor, refresh_token: str | None) -> None:
-    """End a login session, in the caller's transaction: the refresh token's, else the actor's own.
-
-    Its access tokens are dead on the next request. One that has ended already stays as it is.
-
-    Raises InvalidRefreshToken or Unavailable.
-    """
-    session_id, user_id = actor.session_id, actor.user_id
-    if refresh_token is not None:
-        sent = tokens.read_refresh_token(refresh_token)
-        row = queries.read_again(session, session_id=sent.session_id, now=clock.now())
-        if row is None or not sent.is_genuine(bytes(row.salt)) or sent.generation > row.generation:
-            raise InvalidRefreshToken
-        session_id, user_id = sent.session_id, row.user_id
-    if session_id is None:
-        return
-    if queries.end(session, session_id=session_id, reason=EndReason.LOGOUT, now=clock.now()):
-        audit.record(
-            session,
-            Action.SESSION_ENDED,
-            actor=replace(actor, kind="user", user_id=user_id),
-            subject_type="user",
-            subject_id=user_id,
-            details={"session_id": str(session_id), "reason": EndReason.LOGOUT},
-        )
 
 
 def _is_over(until: datetime | None, now: datetime) -> bool:
@@ -282,7 +253,7 @@ def _tokens(
         session_id=session_id,
         session_expires_at=expires_at,
         # The same one in every answer of a login session, as long as the master key is.
-        device_token=devices.make_device_token(
+        device_token=device_tokens.make_device_token(
             device_id=device_id, user_id=user_id, issued_at=created_at
         ),
     )

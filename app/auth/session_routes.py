@@ -7,9 +7,8 @@ from uuid import UUID
 from flask import Response
 from sqlalchemy.orm import Session
 
-from app.audit import service as audit
 from app.auth import cookies, sessions
-from app.auth.schemas import LoginSessionListOut, LoginSessionOut, SessionsEndIn
+from app.auth.schemas import EmptyIn, LoginSessionListOut, LoginSessionOut
 from app.platform import http, pagination
 from app.platform.fields import Compiled
 from app.platform.guards import current_actor, requires
@@ -20,7 +19,6 @@ from app.users import administration
 from app.users.errors import StrongerUser
 
 blp = http.Blueprint("sessions", __name__, description="Where a user is signed in.")
-PERMISSION = "users:suspend"
 
 _wire = Compiled(LoginSessionOut())
 
@@ -38,7 +36,7 @@ def list_own(query: dict[str, Any]) -> Response:
 
 
 @blp.route("/users/me/sessions", methods=["DELETE"])
-@blp.arguments(SessionsEndIn())
+@blp.arguments(EmptyIn())
 @blp.response(204)
 @takes_key
 def end_others(_body: dict[str, Any]) -> Response:
@@ -49,7 +47,7 @@ def end_others(_body: dict[str, Any]) -> Response:
 
 @blp.route("/users/me/sessions/<uuid:session_id>", methods=["DELETE"])
 @exists(_look_for_own)
-@blp.arguments(SessionsEndIn())
+@blp.arguments(EmptyIn())
 @blp.response(204)
 @takes_key
 def end_one(_body: dict[str, Any], session_id: UUID) -> Response:
@@ -61,18 +59,18 @@ def end_one(_body: dict[str, Any], session_id: UUID) -> Response:
 
 
 @blp.route("/auth/logout-all", methods=["POST"])
-@blp.arguments(SessionsEndIn())
+@blp.arguments(EmptyIn())
 @blp.response(204)
 @takes_key
 def logout_all(_body: dict[str, Any]) -> Response:
     """Sign out everywhere, here too. A refresh token in a cookie that comes along is deleted."""
     actor = current_actor()
     response = http.reply(_end(lambda session: sessions.end_own(session, actor=actor)))
-    return response if cookies.refresh_token(beside=None) is None else cookies.forget(response)
+    return response if cookies.refresh_token() is None else cookies.forget(response)
 
 
 @blp.route("/users/<uuid:user_id>/sessions")
-@requires(PERMISSION)
+@requires("users:suspend")
 @exists(administration.look_for_user)
 @blp.arguments(PageQuery(), location="query")
 @blp.response(200, LoginSessionListOut())
@@ -82,18 +80,18 @@ def list_for_staff(query: dict[str, Any], user_id: UUID) -> Response:
 
 
 @blp.route("/users/<uuid:user_id>/sessions", methods=["DELETE"])
-@requires(PERMISSION)
+@requires("users:suspend")
 @exists(administration.look_for_user)
-@blp.arguments(SessionsEndIn())
+@blp.arguments(EmptyIn())
 @blp.response(204)
 @fails(StrongerUser)
 @takes_key
 def end_for_staff(_body: dict[str, Any], user_id: UUID) -> Response:
     """Sign a user out everywhere. They may sign in again."""
     actor = current_actor()
-    with audit.denials(actor, PERMISSION, http.route()):
-        ended = _end(lambda session: sessions.end_for_staff(session, actor=actor, user_id=user_id))
-    return http.reply(ended)
+    return http.reply(
+        _end(lambda session: sessions.end_for_staff(session, actor=actor, user_id=user_id))
+    )
 
 
 def _list(query: dict[str, Any], *, user_id: UUID | None, route: str) -> Response:
@@ -114,5 +112,5 @@ def _end(work: Callable[[Session], None]) -> Answer:
         actor=current_actor(),
         request=http.keyed_request(required=False),
         work=work,
-        respond=lambda _: Answer(status=204, body=b""),
+        respond=http.nothing,
     )

@@ -1,9 +1,10 @@
-"""Use cases of login sessions: look at them, end one, the others, or all.
+"""Use cases of login sessions: look at them, sign out, end one, the others, or all.
 
 Whoever ends several holds the user's row first. A login waits for that row or is waited for, so
 that none escapes which was under way.
 """
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.auth import device_names, queries
+from app.auth import device_names, queries, tokens
+from app.auth.errors import InvalidRefreshToken
 from app.auth.values import EndReason
 from app.platform import clock
 from app.platform.actor import Actor
@@ -56,6 +58,27 @@ def look_for_own(session_id: UUID, *, actor: Actor) -> None:
         raise NotFound
 
 
+def logout(session: Session, *, actor: Actor, refresh_token: str | None) -> None:
+    """End a login session, in the caller's transaction: the refresh token's, else the actor's own.
+
+    Its access tokens are dead on the next request. One that has ended already stays as it is.
+
+    Raises InvalidRefreshToken or Unavailable.
+    """
+    session_id, user_id = actor.session_id, actor.user_id
+    if refresh_token is not None:
+        sent = tokens.read_refresh_token(refresh_token)
+        row = queries.read_within(session, session_id=sent.session_id, now=clock.now())
+        if row is None or not sent.is_genuine(bytes(row.salt), newest=row.generation):
+            raise InvalidRefreshToken
+        session_id, user_id = sent.session_id, row.user_id
+    if session_id is None:
+        return
+    if queries.end(session, session_id=session_id, reason=EndReason.LOGOUT, now=clock.now()):
+        owner = replace(actor, kind="user", user_id=user_id)
+        _record_ended(session, owner, user_id, reason=EndReason.LOGOUT, session_id=str(session_id))
+
+
 def end_one(session: Session, *, actor: Actor, session_id: UUID) -> None:
     """End a live login session of the actor's own, in the caller's transaction.
 
@@ -69,14 +92,7 @@ def end_one(session: Session, *, actor: Actor, session_id: UUID) -> None:
         now=clock.now(),
     ):
         raise NotFound
-    audit.record(
-        session,
-        Action.SESSION_ENDED,
-        actor=actor,
-        subject_type="user",
-        subject_id=actor.user_id,
-        details={"session_id": str(session_id), "reason": EndReason.ENDED},
-    )
+    _record_ended(session, actor, actor.user_id, reason=EndReason.ENDED, session_id=str(session_id))
 
 
 def end_others(session: Session, *, actor: Actor) -> None:
@@ -106,21 +122,6 @@ def end_for_staff(session: Session, *, actor: Actor, user_id: UUID) -> None:
     end_all(session, actor=actor, user_id=user_id, reason=EndReason.STAFF)
 
 
-def _hold_own(session: Session, actor: Actor) -> UUID:
-    """Lock the actor's row in users, and return whose it is.
-
-    Of two devices that end each other, the second one has been ended while it waited.
-
-    Raises Unauthenticated.
-    """
-    users.hold_user(session, actor.user_id)
-    current = queries.read_again(session, session_id=actor.session_id, now=clock.now())
-    if current is None or not current.live:
-        raise Unauthenticated
-    user_id: UUID = current.user_id
-    return user_id
-
-
 def end_all(
     session: Session,
     *,
@@ -135,11 +136,34 @@ def end_all(
     """
     ended = queries.end_all(session, user_id=user_id, reason=reason, now=clock.now(), but=but)
     if ended:
-        audit.record(
-            session,
-            Action.SESSION_ENDED,
-            actor=actor,
-            subject_type="user",
-            subject_id=user_id,
-            details={"reason": reason, "count": ended},
-        )
+        _record_ended(session, actor, user_id, reason=reason, count=ended)
+
+
+def owner_of_current(session: Session, actor: Actor) -> UUID:
+    """Return whose login session asks, for a caller who holds that user's row.
+
+    Of two devices that end each other, the second one has been ended while it waited for the row.
+
+    Raises Unauthenticated.
+    """
+    current = queries.read_within(session, session_id=actor.session_id, now=clock.now())
+    if current is None or not current.live:
+        raise Unauthenticated
+    user_id: UUID = current.user_id
+    return user_id
+
+
+def _hold_own(session: Session, actor: Actor) -> UUID:
+    users.hold_user(session, actor.user_id)
+    return owner_of_current(session, actor)
+
+
+def _record_ended(session: Session, actor: Actor, user_id: UUID | None, **details: Any) -> None:
+    audit.record(
+        session,
+        Action.SESSION_ENDED,
+        actor=actor,
+        subject_type="user",
+        subject_id=user_id,
+        details=details,
+    )

@@ -35,7 +35,7 @@ def suspend(
         raise SelfSuspension
     user = administration.hold_for_staff(session, actor=actor, user_id=user_id)
     if user.status == Status.DELETING:
-        raise InvalidState("This account is being deleted.")
+        raise InvalidState("This user is being deleted.")
     now = clock.now()
     # Here and not where the body is read: a repeated request gets its answer after that time too.
     if until is not None and not now < until <= now + LONGEST:
@@ -61,7 +61,7 @@ def reinstate(session: Session, *, actor: Actor, user_id: UUID) -> UserRow:
     """
     user = administration.hold_for_staff(session, actor=actor, user_id=user_id)
     if user.status != Status.SUSPENDED:
-        raise InvalidState("This account isn't suspended.")
+        raise InvalidState("This user isn't suspended.")
     reinstated = administration.set_active(session, user_id=user_id)
     audit.record(
         session,

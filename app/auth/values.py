@@ -1,4 +1,4 @@
-"""How long signing in lasts, and what login sessions are described with."""
+"""How long signing in lasts, why login sessions end, and limits of what is said about them."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -21,9 +21,3 @@ class EndReason(StrEnum):
     CREDENTIAL = "credential"  # The password was changed.
     SUSPENDED = "suspended"
     STAFF = "staff"
-
-
-def device_of(user_agent: str | None) -> str | None:
-    """Return the user agent in short, to recognise a device by."""
-    printable = "".join(character for character in user_agent or "" if character.isprintable())
-    return printable.strip()[:DEVICE_MAX] or None

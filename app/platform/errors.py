@@ -4,7 +4,7 @@
     ├── BadRequest            400  the bytes or headers make no sense
     ├── Unauthenticated       401  no, bad, expired or revoked proof of who is asking
     ├── PaymentRequired       402  the account doesn't hold enough
-    ├── Forbidden             403  known, and not allowed
+    ├── Forbidden             403  known and not allowed, or a foreign page
     ├── NotFound              404  no such thing, or not for this actor
     ├── MethodNotAllowed      405  the path exists, the method doesn't
     ├── NotAcceptable         406  the client accepts nothing that we can answer
@@ -79,7 +79,7 @@ class PaymentRequired(AppError):
 
 
 class Forbidden(AppError):
-    """The actor is known and lacks the permission."""
+    """The actor lacks the permission, or the page that asks is none of ours."""
 
     status, code, message = 403, "FORBIDDEN", "You are not allowed to do this."
 
@@ -183,7 +183,7 @@ class TooManyRequests(AppError):
         "RateLimit-Reset": "1",
     }
 
-    def __init__(self, *, limit: int = 1, seconds: int = 1) -> None:
+    def __init__(self, *, limit: int, seconds: int) -> None:
         """Take the limit, and after how many seconds there is something left of it."""
         super().__init__()
         self.headers = {

@@ -1,15 +1,16 @@
 """Decides who may call a view. Every view needs a signed-in user unless it says otherwise.
 
 `@public` opens a view to everyone, `@requires("users:read")` asks for a permission before anything
-is looked up. A test pins the list of public views and the permission of every other one. Before the
-view runs the request is counted: by user when somebody is signed in, else by network address.
+is looked up, `@or_other_proof` takes an access token or what the view asks for in its place. A test
+pins the access of every view. Before it runs the request is counted: by user when somebody is
+signed in, else by network address, but for `@counted_if_refused`.
 """
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol, TypeVar
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 
 from app.platform import ratelimit
 from app.platform.actor import Actor
@@ -46,14 +47,31 @@ def or_other_proof(view: View) -> View:
     return view
 
 
-def requires(permission: str) -> Callable[[View], View]:
-    """Let only actors with the permission call the view; others get 403 before any look-up."""
+def requires(permission: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let only actors with the permission call the view; others get 403 before any look-up.
 
-    def mark(view: View) -> View:
-        vars(view)["access"] = permission
-        return view
+    That is recorded, and so is a view's own Forbidden: staff went further than it may.
+    """
+
+    def mark(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def recorded(**ids: Any) -> Any:
+            try:
+                return view(**ids)
+            except Forbidden:
+                # Around the view's transaction, which leaves nothing behind when it is refused.
+                _denied(permission)
+                raise
+
+        vars(recorded)["access"] = permission
+        return recorded
 
     return mark
+
+
+def _denied(permission: str) -> None:
+    record: RecordDenied = current_app.extensions["bursar_record_denied"]
+    record(current_actor(), permission, request.environ["bursar.route"])
 
 
 def counted_if_refused(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,9 +144,10 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
         environ["bursar.user_id"] = actor.user_id
         ratelimit.spend_of_user(actor.user_id)
         if is_permission(asked) and not actor.may(asked):
-            record_denied(actor, asked, rule.rule)
+            _denied(asked)
             raise Forbidden
 
+    app.extensions["bursar_record_denied"] = record_denied
     app.before_request(check)
 
 

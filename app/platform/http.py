@@ -107,10 +107,14 @@ def takes_key(view: View) -> View:
     return view
 
 
-def takes_cookie(view: View) -> View:
-    """Say that a browser may send the refresh token in its cookie, with `X-CSRF-Token`."""
-    vars(view)["cookie"] = True
-    return view
+def takes_cookie(name: str) -> Callable[[View], View]:
+    """Say that a browser may prove itself by the cookie of this name, with `X-CSRF-Token`."""
+
+    def mark(view: View) -> View:
+        vars(view)["cookie"] = name
+        return view
+
+    return mark
 
 
 def takes_version(view: View) -> View:
@@ -212,6 +216,11 @@ def answer(
     """Return data as an Answer: the bytes that go out now and to every repeat."""
     tag = None if etag is None else f'"{etag}"'
     return Answer(status=status, body=dumps(data), location=location, etag=tag)
+
+
+def nothing(_: object) -> Answer:
+    """Return the Answer of what was done and has nothing to show."""
+    return Answer(status=204, body=b"")
 
 
 def refusal(error: AppError) -> Answer:

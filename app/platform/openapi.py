@@ -88,14 +88,11 @@ CSRF_PARAMETER = {
     "description": "Goes with the cookie: `csrf_token` of its login session.",
     "schema": {"type": "string"},
 }
-SECURITY_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-    "cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "__Secure-bursar_refresh",
-        "description": "A browser's refresh token; in development without `__Secure-`.",
-    },
+BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+COOKIE = {
+    "type": "apiKey",
+    "in": "cookie",
+    "description": "What a browser keeps; in development its name begins without `__Secure-`.",
 }
 VERSION_PARAMETER = {
     "name": "If-Match",
@@ -140,7 +137,8 @@ def document(app: Flask, api: flask_smorest.Api) -> dict[str, Any]:
     """Return the whole document, as a dict of JSON values."""
     spec: dict[str, Any] = api.spec.to_dict()
     components = spec.setdefault("components", {})
-    components["securitySchemes"] = SECURITY_SCHEMES
+    cookies = {vars(view)["cookie"] for _, _, view in operations(app) if "cookie" in vars(view)}
+    components["securitySchemes"] = {"bearer": BEARER, "cookie": COOKIE | {"name": cookies.pop()}}
     components["schemas"] |= {"Error": ERROR, "Problem": PROBLEM}
     components.pop("responses", None)
     components["schemas"].pop("PaginationMetadata", None)

@@ -1,8 +1,7 @@
 """Limits how often somebody may do something, over all workers and machines together.
 
 What is taken counts before the work is done and may be given back afterwards, so that no number of
-attempts at once gets past a limit. Libraries for this (limits, flask-limiter) test first or can't
-give back, don't count in PostgreSQL, and would need more code around them than there is here.
+attempts at once gets past a limit.
 
 Counters are stored under HMACs: no address or name stands in their table. While their store is
 away each worker counts by itself, with the same limits; nobody is refused for that.

@@ -17,13 +17,12 @@ from app.platform.db import reading
 from app.platform.errors import NotFound, PreconditionFailed
 from app.users.errors import LastAdmin, SelfPromotion, StrongerUser
 from app.users.models import UserRow, users
-from app.users.service import SHOWN, SHOWN_VERSION
+from app.users.queries import HOLD, SHOWN, SHOWN_VERSION
 from app.users.values import USER_ROLE, Status, all_roles, permissions_of
 
-_ERASED_IS_NOBODY = (users.c.id == bindparam("user_id"), users.c.status != Status.ERASED)
-_LOOK = select(users.c.id).where(*_ERASED_IS_NOBODY)
-# Not FOR UPDATE: that would make everything wait that only refers to the user.
-_HOLD = select(*SHOWN).where(*_ERASED_IS_NOBODY).with_for_update(key_share=True)
+_LOOK = select(users.c.id).where(
+    users.c.id == bindparam("user_id"), users.c.status != Status.ERASED
+)
 _CHANGE = (
     update(users)
     .where(users.c.id == bindparam("user_id"))
@@ -48,7 +47,7 @@ def refuse_stronger(actor: Actor, roles: Iterable[str]) -> None:
     Raises StrongerUser.
     """
     # Who runs commands on the machine could change any row; only people have to keep their place.
-    if actor.kind != "cli" and not permissions_of(all_roles(roles)) <= actor.permissions:
+    if actor.kind != "cli" and not permissions_of(frozenset(roles)) <= actor.permissions:
         raise StrongerUser
 
 
@@ -60,8 +59,8 @@ def hold_for_staff(session: Session, *, actor: Actor, user_id: UUID) -> UserRow:
 
     Raises NotFound (nobody there, or erased) or StrongerUser.
     """
-    user = session.execute(_HOLD, {"user_id": user_id}).one_or_none()
-    if user is None:
+    user = session.execute(HOLD, {"user_id": user_id}).one_or_none()
+    if user is None or user.status == Status.ERASED:
         raise NotFound
     refuse_stronger(actor, user.roles)
     return user

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from flask import Response
 
-from app.audit import service as audit
 from app.platform import http, pagination
 from app.platform.errors import Overloaded
 from app.platform.fields import Compiled
@@ -96,15 +95,14 @@ def get_user(user_id: UUID) -> Response:
 def put_roles(body: dict[str, Any], user_id: UUID) -> Response:
     """Give a user these roles and no others; they count on the user's next request."""
     actor, versions = current_actor(), http.versions()
-    with audit.denials(actor, "users:roles", http.route()):
-        changed = once(
-            actor=actor,
-            request=http.keyed_request(required=False),
-            work=lambda session: administration.change_roles(
-                session, actor=actor, user_id=user_id, versions=versions, **body
-            ),
-            respond=_shown,
-        )
+    changed = once(
+        actor=actor,
+        request=http.keyed_request(required=False),
+        work=lambda session: administration.change_roles(
+            session, actor=actor, user_id=user_id, versions=versions, **body
+        ),
+        respond=_shown,
+    )
     return http.reply(changed)
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Text, and_, bindparam, case, func, not_, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import bindparam, not_, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.audit import service as audit
@@ -16,10 +16,11 @@ from app.platform import clock, ids, ratelimit
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import NotFound
-from app.platform.ratelimit import Limit
+from app.platform.ratelimit import Limit, Subject
 from app.users import passwords
 from app.users.errors import EmailTaken
 from app.users.models import UserRow, users
+from app.users.queries import HOLD, SHOWN, SUSPENSION_IS_OVER
 from app.users.values import (
     USER_ROLE,
     Status,
@@ -34,30 +35,9 @@ from app.users.values import (
 REGISTERING_BY_NETWORK = Limit(name="register_address", amount=100, seconds=3600)
 REGISTERING_BY_IDENTITY = Limit(name="register_identity", amount=10, seconds=15 * 60)
 
-# A suspension whose time is over counts as over, wherever a status is shown or looked for. Nothing
-# is written then, and so the version that is shown counts it as the change that it is.
-_now = bindparam("now", type_=users.c.suspended_until.type, callable_=clock.now)
-_suspension_is_over = and_(
-    users.c.status == Status.SUSPENDED, func.coalesce(users.c.suspended_until <= _now, False)
-)
-SHOWN_VERSION = users.c.version + case((_suspension_is_over, 1), else_=0)
-# What the API shows of a user, and the version for its ETag.
-SHOWN = (
-    users.c.id,
-    users.c.email,
-    users.c.email_verified,
-    users.c.name,
-    func.array_prepend(USER_ROLE, users.c.roles, type_=ARRAY(Text)).label("roles"),
-    case((_suspension_is_over, Status.ACTIVE.value), else_=users.c.status).label("status"),
-    users.c.created_at,
-    users.c.updated_at,
-    SHOWN_VERSION.label("version"),
-)
 # Not by letting the constraint fail: the server would log the address and the hash with the error.
 _INSERT = insert(users).on_conflict_do_nothing(constraint="uq_users_email_key").returning(*SHOWN)
 _ONE = select(*SHOWN).where(users.c.id == bindparam("user_id"))
-# Not FOR UPDATE: that would make everything wait that only refers to the user.
-_HOLD = select(users.c.id).where(users.c.id == bindparam("user_id")).with_for_update(key_share=True)
 _LIST = (
     select(*SHOWN)
     .order_by(users.c.created_at.desc(), users.c.id.desc())
@@ -95,10 +75,11 @@ def register(
 
 
 def _count_registering(email: str, address: str | None) -> None:
+    wanted: list[tuple[Limit, Subject]] = [(REGISTERING_BY_IDENTITY, (email_key(email),))]
     network = ratelimit.network(address)
     if network is not None:
-        ratelimit.take(REGISTERING_BY_NETWORK, network)
-    ratelimit.take(REGISTERING_BY_IDENTITY, email_key(email))
+        wanted.insert(0, (REGISTERING_BY_NETWORK, (network,)))
+    ratelimit.take_all(wanted)
 
 
 def create_user(
@@ -196,9 +177,9 @@ def list_users(
     if role is not None and role != USER_ROLE:
         statement = statement.where(users.c.roles.contains([role]))
     if status == Status.ACTIVE:
-        statement = statement.where(or_(users.c.status == status, _suspension_is_over))
+        statement = statement.where(or_(users.c.status == status, SUSPENSION_IS_OVER))
     elif status is not None:
-        statement = statement.where(users.c.status == status, not_(_suspension_is_over))
+        statement = statement.where(users.c.status == status, not_(SUSPENSION_IS_OVER))
     if ids is not None:
         statement = statement.where(users.c.id.in_(ids))
     if created_after is not None:
@@ -234,7 +215,7 @@ def get_credentials(user_id: UUID | None) -> UserRow:
 
 def hold_user(session: Session, user_id: UUID | None) -> None:
     """Lock a user's row until the caller's transaction ends: no login session begins meanwhile."""
-    session.execute(_HOLD, {"user_id": user_id})
+    session.execute(HOLD, {"user_id": user_id})
 
 
 def hold_credentials(session: Session, *, read: UserRow, new_hash: str | None) -> bool:

@@ -41,7 +41,7 @@ BEGIN
     -- A statement of its own, so that it sees what the previous holder of the lock has committed.
     IF NOT EXISTS (
         SELECT FROM users WHERE roles @> ARRAY['admin']
-            AND (status = 'active' OR (status = 'suspended' AND suspended_until <= now()))
+            AND (status = 'active' OR (status = 'suspended' AND suspended_until <= NEW.updated_at))
     ) THEN
         RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'users_keep_an_admin',
             MESSAGE = 'the last active administrator stays one';

@@ -7,11 +7,10 @@ from typing import Any
 
 from werkzeug.test import TestResponse
 
-from tests.auth.refreshing import REFRESH
+from tests.auth.refreshing import LOGIN, REFRESH
 from tests.client import Client
 from tests.people import TestUser
 
-LOGIN = "/api/v1/auth/login"
 LOGOUT = "/api/v1/auth/logout"
 COOKIE = "__Secure-bursar_refresh"
 DEVICE_COOKIE = "__Secure-bursar_device"

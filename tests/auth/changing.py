@@ -13,11 +13,6 @@ PASSWORD = "/api/v1/users/me/password"
 NEW = "babbage-1837-engine"
 
 
-def login(client: Client, user: TestUser, password: str | None = None) -> Any:
-    body = {"email": user.email, "password": password or user.password}
-    return client.post("/api/v1/auth/login", json=body)
-
-
 def change(client: Client, user: TestUser, *, current: str | None = None, **options: Any) -> Any:
     """Change the password to `new`, as `token` or as the session that the user began with."""
     body = {
@@ -25,10 +20,6 @@ def change(client: Client, user: TestUser, *, current: str | None = None, **opti
         "new_password": options.pop("new", NEW),
     }
     return client.put(PASSWORD, json=body, token=options.pop("token", user.token), **options)
-
-
-def outcome(answer: Any) -> tuple[int, str | None]:
-    return answer.status_code, answer.json and answer.json["error"]["code"]
 
 
 def events(sql: Sql, user: TestUser) -> list[tuple[str, dict[str, Any]]]:

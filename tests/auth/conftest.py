@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.auth.refreshing import sign_in
 from tests.client import Client
 from tests.people import TestUser
 
@@ -13,7 +14,10 @@ from tests.people import TestUser
 def signed_in(client: Client, make_user: Callable[..., TestUser]) -> dict[str, Any]:
     """The tokens of a user who has just signed in, and the user's id."""
     user = make_user()
-    answer = client.post(
-        "/api/v1/auth/login", json={"email": user.email, "password": user.password}
-    )
-    return {**answer.json, "user_id": str(user.id)}
+    return {**sign_in(client, user), "user_id": str(user.id)}
+
+
+@pytest.fixture
+def support(make_user: Callable[..., TestUser]) -> TestUser:
+    """A signed-in user who may suspend others."""
+    return make_user(roles=("support",))

@@ -1,4 +1,4 @@
-"""Uses tokens as a client does, and looks at what stands in the row of their login session."""
+"""Signs in and uses tokens as a client does, and looks into the row of their login session."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,11 +6,27 @@ from typing import Any
 from sqlalchemy import Row
 
 from tests.client import Client
+from tests.people import TestUser
 
 Sql = Callable[..., list[Row[Any]]]
 Tokens = dict[str, Any]
+LOGIN = "/api/v1/auth/login"
 REFRESH = "/api/v1/auth/refresh"
 ME = "/api/v1/users/me"
+
+
+def login(client: Client, user: TestUser, password: str | None = None, **options: Any) -> Any:
+    """Try to begin another login session of a user; `more` goes into the body."""
+    body = {"email": user.email, "password": password or user.password}
+    return client.post(LOGIN, json=body | options.pop("more", {}), **options)
+
+
+def sign_in(client: Client, user: TestUser, **options: Any) -> Tokens:
+    """Begin another login session of a user, and return its tokens."""
+    answer = login(client, user, **options)
+    assert answer.status_code == 200, answer.json
+    tokens: Tokens = answer.json
+    return tokens
 
 
 def refresh(client: Client, tokens: Tokens) -> Any:
@@ -35,6 +51,11 @@ def stored(sql: Sql, tokens: Tokens) -> dict[str, Any]:
     )
     found: dict[str, Any] = row
     return found
+
+
+def outcome(answer: Any) -> tuple[int, str | None]:
+    """Return status and code of a refusal; what has no body has no code."""
+    return answer.status_code, answer.json and answer.json["error"]["code"]
 
 
 def assert_refused(answer: Any, code: str) -> None:

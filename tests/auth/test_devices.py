@@ -8,17 +8,16 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Row
 
-from app.auth.devices import known_device, make_device_token
+from app.auth.device_tokens import known_device, make_device_token
 from app.keys import master
 from app.platform import clock
+from tests.auth.refreshing import LOGIN, REFRESH, sign_in
 from tests.client import Client
 from tests.limiting import later
 from tests.people import TestUser
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]
-LOGIN = "/api/v1/auth/login"
-REFRESH = "/api/v1/auth/refresh"
 DEVICE, USER = uuid4(), uuid4()
 YEAR = 365 * 24 * 3600
 
@@ -29,12 +28,6 @@ pytestmark = pytest.mark.usefixtures("app")
 def token_of(**changes: Any) -> str:
     parts = {"device_id": DEVICE, "user_id": USER, "issued_at": clock.now()} | changes
     return make_device_token(**parts)
-
-
-def sign_in(client: Client, user: TestUser, **body: Any) -> Any:
-    answer = client.post(LOGIN, json={"email": user.email, "password": user.password} | body)
-    assert answer.status_code == 200
-    return answer.json
 
 
 def test_a_token_is_its_users_and_lasts_a_year() -> None:
@@ -90,14 +83,14 @@ def test_a_device_that_shows_its_token_is_the_same_device(
 ) -> None:
     user = make_user()
     first = sign_in(client, user)
-    second = sign_in(client, user, device_token=first["device_token"])
-    third = sign_in(client, user, device_token=second["device_token"])
+    second = sign_in(client, user, more={"device_token": first["device_token"]})
+    third = sign_in(client, user, more={"device_token": second["device_token"]})
     stranger = sign_in(client, user)
     stored = "SELECT device_id FROM login_sessions WHERE id = :id"
     ids = [sql(stored, id=one["session_id"])[0][0] for one in (first, second, third, stranger)]
     assert ids[0] == ids[1] == ids[2] != ids[3]
     with later(200 * 24 * 3600):
-        renewed = sign_in(client, user, device_token=third["device_token"])
+        renewed = sign_in(client, user, more={"device_token": third["device_token"]})
     # A year from the last sign-in, not from the first one.
     with later(500 * 24 * 3600):
         assert known_device(renewed["device_token"], user_id=user.id) == ids[0]
@@ -125,7 +118,7 @@ def test_a_token_that_is_no_good_is_no_error(
         "old": token_of(user_id=user.id, issued_at=clock.now() - timedelta(days=366)),
         "long": "x" * 1000,
     }[kind]
-    tokens = sign_in(client, user, device_token=token)
+    tokens = sign_in(client, user, more={"device_token": token})
     assert str(known_device(tokens["device_token"], user_id=user.id)) == tokens["session_id"]
 
 

@@ -10,8 +10,8 @@ from app import create_app
 from app.auth import tokens as auth_tokens
 from app.keys import master
 from app.platform.settings import Settings
-from tests.auth.browsing import LOGIN, LOGOUT, Page
-from tests.auth.refreshing import REFRESH, Sql, stored
+from tests.auth.browsing import LOGOUT, Page
+from tests.auth.refreshing import LOGIN, REFRESH, Sql, stored
 from tests.client import Client
 from tests.people import TestUser
 

@@ -9,6 +9,7 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
+from tests.auth.refreshing import sign_in
 from tests.client import Client, new_key
 from tests.people import TestUser
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
@@ -16,15 +17,6 @@ from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 LOGOUT = "/api/v1/auth/logout"
 ME = "/api/v1/users/me"
 MakeUser = Callable[..., TestUser]
-
-
-def sign_in(client: Client, user: TestUser) -> Any:
-    """Begin another login session of a user, and return its tokens."""
-    answer = client.post(
-        "/api/v1/auth/login", json={"email": user.email, "password": user.password}
-    )
-    assert answer.status_code == 200
-    return answer.json
 
 
 def test_a_refresh_token_signs_out_without_an_access_token(

@@ -14,8 +14,8 @@ from app.auth import throttling
 from app.platform import clock
 from app.platform.settings import Settings
 from tests import people
-from tests.auth.changing import NEW, PASSWORD, Sql, change, events, login, outcome
-from tests.auth.refreshing import refresh, use
+from tests.auth.changing import NEW, PASSWORD, Sql, change, events
+from tests.auth.refreshing import login, outcome, refresh, use
 from tests.client import Client, new_key
 from tests.people import TestUser
 
@@ -185,15 +185,12 @@ def test_a_repeat_is_recognised_after_the_master_key_was_changed(
     first = client.get("/api/v1/users", token=reader.token, query_string=page).json
     ((version, old),) = settings.auth_master_keys
     later = ((version + 1, b"n" * 32), (version, old))
-    try:
-        client = Client(create_app(replace(empty_database, auth_master_keys=later)))
-        again = change(client, user, key=key)
-        assert (again.status_code, again.headers["Idempotent-Replayed"]) == (204, "true")
-        page["cursor"] = first["next_cursor"]
-        second = client.get("/api/v1/users", token=reader.token, query_string=page)
-        assert [user["id"] for user in second.json["items"]] == [str(reader.id)]
-    finally:
-        create_app(settings)
+    client = Client(create_app(replace(empty_database, auth_master_keys=later)))
+    again = change(client, user, key=key)
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (204, "true")
+    page["cursor"] = first["next_cursor"]
+    second = client.get("/api/v1/users", token=reader.token, query_string=page)
+    assert [user["id"] for user in second.json["items"]] == [str(reader.id)]
 
 
 @pytest.fixture
@@ -219,6 +216,8 @@ def test_who_has_a_stolen_access_token_can_not_guess_the_password(
     refused = [action for action, _ in events(sql, user) if action == "auth.credential.refused"]
     assert len(refused) == 10
     assert change(limited, bystander).status_code == 204
+    # Nobody is kept from signing in by that.
+    assert login(limited, user, NEW).status_code == 200
     # What was answered before is answered again.
     assert change(limited, user, key=key, token=own[0]).status_code == 204
     with time_machine.travel(clock.now() + timedelta(seconds=throttling.SECONDS)):

@@ -13,8 +13,8 @@ from app.auth import queries
 from app.auth.password_change import PasswordChange
 from app.platform.db import reading
 from app.users import passwords
-from tests.auth.changing import NEW, Sql, change, events, login, outcome
-from tests.auth.refreshing import Tokens, refresh, use
+from tests.auth.changing import NEW, Sql, change, events
+from tests.auth.refreshing import Tokens, login, outcome, refresh, use
 from tests.client import Client, new_key
 from tests.people import TestUser
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for

@@ -1,8 +1,6 @@
 """Login sessions: seen by their user and by staff, ended one by one or together."""
 
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,16 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 import time_machine
 from flask import Flask
-from sqlalchemy import Connection, Engine, Row, text
-from werkzeug.test import TestResponse
+from sqlalchemy import Row
 
 from app.auth.values import IDLE
 from app.platform import clock
 from tests.auth.browsing import Page, deletes
-from tests.auth.refreshing import Tokens, assert_refused, refresh, renewed, use
+from tests.auth.refreshing import assert_refused, outcome, refresh, renewed, sign_in, use
 from tests.client import Client, new_key
 from tests.people import TestUser
-from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]
@@ -32,23 +28,11 @@ IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15"
     " (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1"
 )
-WAITING = text(
-    "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-    " WHERE NOT granted AND datname = current_database()"
-)
 
 
-def sign_in(client: Client, user: TestUser, *, device: str = "curl/8.5.0") -> Tokens:
-    """Begin another login session of a user, and return its tokens."""
-    answer = client.post(
-        "/api/v1/auth/login",
-        json={"email": user.email, "password": user.password},
-        headers={"User-Agent": device},
-        environ_overrides={"REMOTE_ADDR": ADDRESS},
-    )
-    assert answer.status_code == 200
-    tokens: Tokens = answer.json
-    return tokens
+def on(device: str) -> dict[str, Any]:
+    """Return what a request has that comes from a device."""
+    return {"headers": {"User-Agent": device}, "environ_overrides": {"REMOTE_ADDR": ADDRESS}}
 
 
 def staff_url(user_id: UUID) -> str:
@@ -77,24 +61,10 @@ def ended(sql: Sql, user_id: UUID) -> list[tuple[Any, Any]]:
     return [(event.actor_id, event.details) for event in events]
 
 
-def refused(answer: TestResponse) -> tuple[int, str]:
-    """Return status and code of a refusal."""
-    assert answer.json is not None
-    return answer.status_code, answer.json["error"]["code"]
-
-
-def wait_until_waiting(connection: Connection, number: int) -> None:
-    """Return once this many transactions of the test's database wait for a lock."""
-    end = time.monotonic() + 5
-    while connection.scalar(WAITING) < number:
-        assert time.monotonic() < end, "nobody waits"
-        time.sleep(0.01)
-
-
 def test_a_user_sees_where_they_are_signed_in(client: Client, make_user: MakeUser) -> None:
     user, stranger = make_user(), make_user()
-    phone = sign_in(client, user, device=IPHONE)
-    laptop = sign_in(client, user, device=FIREFOX)
+    phone = sign_in(client, user, **on(IPHONE))
+    laptop = sign_in(client, user, **on(FIREFOX))
     sign_in(client, stranger)
     page = listed(client, OWN, token=phone["access_token"])
     assert page["next_cursor"] is None
@@ -161,7 +131,7 @@ def test_the_list_is_walked_page_by_page(client: Client, make_user: MakeUser) ->
     second = listed(client, OWN, token=user.token, per_page=2, page=2)
     assert [item["id"] for item in second["items"]] == newest_first[2:4]
     lent = client.get(OWN, token=stranger.token, query_string={"cursor": first_cursor})
-    assert refused(lent) == (422, "VALIDATION_ERROR")
+    assert outcome(lent) == (422, "VALIDATION_ERROR")
 
 
 def test_a_cursor_belongs_to_one_users_list(client: Client, make_user: MakeUser) -> None:
@@ -170,7 +140,7 @@ def test_a_cursor_belongs_to_one_users_list(client: Client, make_user: MakeUser)
     page = listed(client, staff_url(user.id), token=support.token, per_page=1)
     query = {"per_page": 1, "cursor": page["next_cursor"]}
     answer = client.get(staff_url(other.id), token=support.token, query_string=query)
-    assert refused(answer) == (422, "VALIDATION_ERROR")
+    assert outcome(answer) == (422, "VALIDATION_ERROR")
 
 
 def test_ending_one_counts_on_its_next_request(
@@ -223,13 +193,13 @@ def test_one_that_is_over_cannot_be_ended(client: Client, make_user: MakeUser, s
     gone, expired = sign_in(client, user), sign_in(client, user)
     url = f"{OWN}/{gone['session_id']}"
     assert client.delete(url, token=user.token).status_code == 204
-    assert refused(client.delete(url, token=user.token)) == (404, "NOT_FOUND")
+    assert outcome(client.delete(url, token=user.token)) == (404, "NOT_FOUND")
     sql(
         "UPDATE login_sessions SET expires_at = created_at WHERE id = :id",
         id=expired["session_id"],
     )
     url = f"{OWN}/{expired['session_id']}"
-    assert refused(client.delete(url, token=user.token)) == (404, "NOT_FOUND")
+    assert outcome(client.delete(url, token=user.token)) == (404, "NOT_FOUND")
     assert len(ended(sql, user.id)) == 1
 
 
@@ -275,7 +245,7 @@ def test_signing_out_everywhere_takes_the_cookie_away(app: Flask, make_user: Mak
 
 def test_a_cookie_alone_signs_nobody_out_everywhere(app: Flask, make_user: MakeUser) -> None:
     page = Page(Client(app), make_user())
-    assert refused(page.post(LOGOUT_ALL)) == (401, "UNAUTHENTICATED")
+    assert outcome(page.post(LOGOUT_ALL)) == (401, "UNAUTHENTICATED")
     assert page.refresh().status_code == 200
 
 
@@ -283,7 +253,7 @@ def test_staff_sees_and_ends_the_login_sessions_of_a_user(
     client: Client, make_user: MakeUser, sql: Sql
 ) -> None:
     support, user = make_user(roles=("support",)), make_user()
-    laptop = sign_in(client, user, device=FIREFOX)
+    laptop = sign_in(client, user, **on(FIREFOX))
     items = listed(client, staff_url(user.id), token=support.token)["items"]
     assert [(item["id"], item["device"], item["current"]) for item in items] == [
         (laptop["session_id"], "Firefox on Windows", False),
@@ -312,7 +282,7 @@ def test_nobody_ends_those_of_a_stronger_user(
 ) -> None:
     support = make_user(roles=("support",))
     answer = client.delete(staff_url(admin.id), token=support.token)
-    assert refused(answer) == (403, "FORBIDDEN")
+    assert outcome(answer) == (403, "FORBIDDEN")
     assert is_good(client, admin.token)
     denied = sql(
         "SELECT details FROM audit_events WHERE actor_id = :id AND action = 'auth.access.denied'",
@@ -331,57 +301,7 @@ def test_an_erased_user_is_nobody(
     sql("UPDATE users SET status = 'erased' WHERE id = :id", id=user.id)
     for nobody in (user.id, uuid4()):
         answer = client.request(method, staff_url(nobody), token=support.token)
-        assert refused(answer) == (404, "NOT_FOUND")
-
-
-@pytest.mark.parametrize("ending", ["others", "everywhere", "staff"])
-def test_no_login_that_is_under_way_escapes_the_end_of_all(
-    client: Client, make_user: MakeUser, owner_engine: Engine, ending: str
-) -> None:
-    """Seen failing without the lock on the user's row: the new login session stayed live."""
-    user, support = make_user(), make_user(roles=("support",))
-    sign_in(client, user)
-
-    def end() -> TestResponse:
-        if ending == "staff":
-            return client.delete(staff_url(user.id), token=support.token)
-        if ending == "others":
-            return client.delete(OWN, token=user.token)
-        return client.post(LOGOUT_ALL, token=user.token)
-
-    with ThreadPoolExecutor(2) as threads:
-        with transaction_of_another(owner_engine) as connection:
-            # A login records its event last: its login session is there, and not committed yet.
-            connection.execute(text("LOCK TABLE audit_events IN SHARE MODE"))
-            login = threads.submit(sign_in, client, user)
-            wait_until_waiting(connection, 1)
-            answer = threads.submit(end)
-            wait_until_waiting(connection, 2)
-        assert answer.result().status_code == 204
-        assert use(client, login.result()) == 401
-
-
-def test_of_two_devices_that_end_each_other_one_stays(
-    client: Client, make_user: MakeUser, owner_engine: Engine
-) -> None:
-    """Seen failing without the second look under the lock: both were signed out."""
-    user = make_user()
-    devices = [sign_in(client, user) for _ in range(2)]
-    with ThreadPoolExecutor(2) as threads:
-        with transaction_of_another(owner_engine) as connection:
-            connection.execute(
-                text("SELECT 1 FROM users WHERE id = :id FOR UPDATE"), {"id": user.id}
-            )
-            answers = [
-                threads.submit(client.delete, OWN, token=device["access_token"])
-                for device in devices
-            ]
-            wait_until_waiting(connection, 2)
-        statuses = [answer.result().status_code for answer in answers]
-    assert sorted(statuses) == [204, 401]
-    assert [use(client, device) for device in devices] == [
-        200 if status == 204 else 401 for status in statuses
-    ]
+        assert outcome(answer) == (404, "NOT_FOUND")
 
 
 def test_a_key_makes_ending_repeatable(client: Client, make_user: MakeUser, sql: Sql) -> None:
@@ -407,34 +327,6 @@ def test_a_key_makes_ending_repeatable(client: Client, make_user: MakeUser, sql:
     again = client.post(LOGOUT_ALL, token=back["access_token"], key=key)
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (204, "true")
     assert (use(client, back), use(client, there)) == (200, 401)
-
-
-@pytest.mark.parametrize("ending", ["one", "others", "everywhere", "staff"])
-def test_a_twin_of_a_running_end_is_told_to_come_back(
-    client: Client, make_user: MakeUser, owner_engine: Engine, ending: str
-) -> None:
-    user, support, key = make_user(), make_user(roles=("support",)), new_key()
-    other = sign_in(client, user)
-    method, url, token = {
-        "one": ("DELETE", f"{OWN}/{other['session_id']}", user.token),
-        "others": ("DELETE", OWN, user.token),
-        "everywhere": ("POST", LOGOUT_ALL, user.token),
-        "staff": ("DELETE", staff_url(user.id), support.token),
-    }[ending]
-
-    def end() -> TestResponse:
-        return client.request(method, url, token=token, key=key)
-
-    with ThreadPoolExecutor(1) as thread:
-        with transaction_of_another(owner_engine) as connection:
-            connection.execute(
-                text("SELECT 1 FROM login_sessions WHERE user_id = :id FOR UPDATE"),
-                {"id": user.id},
-            )
-            first = thread.submit(end)
-            wait_until_somebody_waits_for(connection)
-            assert refused(end()) == (409, "IDEMPOTENCY_IN_PROGRESS")
-        assert first.result().status_code == 204
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]
 LOGIN = "/api/v1/auth/login"
 REGISTER = "/api/v1/users"
-PASSWORD = "/api/v1/users/me/password"
 MINUTES_15 = 900
 _numbers = count(1)
 
@@ -270,19 +269,3 @@ def test_signing_up_is_limited_by_network(client: Client, limited: SwitchOn) -> 
         answers = [register() for _ in range(101)]
         assert statuses(answers) == [422] * 100 + [429]
         assert_limited(answers[-1], limit=100, within=3600)
-
-
-def test_whoever_has_an_access_token_guesses_ten_times_too(
-    client: Client, limited: SwitchOn, make_user: MakeUser
-) -> None:
-    user = make_user()
-
-    def change(current: str) -> Any:
-        body = {"current_password": current, "new_password": "another-good-one-7"}
-        return client.put(PASSWORD, json=body, token=user.token)
-
-    with later(0):
-        assert statuses(change("wrong") for _ in range(10)) == [401] * 10
-        assert_limited(change(user.password), limit=10, within=MINUTES_15)
-        # Nobody else is refused for that.
-        assert guess(client, user.email, user.password).status_code == 200

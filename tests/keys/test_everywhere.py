@@ -3,21 +3,24 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 import jwt
 import pytest
 from flask import Flask
+from sqlalchemy import Engine, delete, text
 
 from app import create_app
 from app.auth import tokens
 from app.keys import master, rotation
 from app.keys import service as keys
 from app.keys.errors import KeysUnusable
+from app.keys.models import signing_keys
 from app.keys.service import KeyRing
 from app.platform.actor import Actor
+from app.platform.db import transaction
 from app.platform.settings import Settings
+from tests.auth.refreshing import sign_in
 from tests.client import Client
 from tests.keys.conftest import At, Stored
 from tests.people import TestUser
@@ -44,14 +47,6 @@ def work_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Worker], None]:
         monkeypatch.setattr(tokens, "verified", worker.verified)
 
     return work_as
-
-
-def sign_in(client: Client, user: TestUser) -> dict[str, Any]:
-    answer = client.post(
-        "/api/v1/auth/login", json={"email": user.email, "password": user.password}
-    )
-    assert answer.status_code == 200
-    return dict(answer.json)
 
 
 def kid_of(token: str) -> str:
@@ -91,8 +86,8 @@ def test_a_key_that_is_gone_from_the_database_is_refused_like_a_revoked_one(
 ) -> None:
     user = make_user()
     assert client.get(ME, token=user.token).status_code == 200
-    with rotation.transaction() as session:
-        session.execute(rotation.delete(rotation.signing_keys))
+    with transaction() as session:
+        session.execute(delete(signing_keys))
     assert client.get(ME, token=user.token).status_code == 401
     again = sign_in(client, user)["access_token"]
     assert client.get(ME, token=again).status_code == 200
@@ -120,14 +115,7 @@ def machine(settings: Settings, *master_keys: tuple[int, bytes]) -> Iterator[Cli
 
 
 @pytest.fixture
-def afterwards(settings: Settings) -> Iterator[None]:
-    """This process is as before, once the test has been other machines."""
-    yield
-    create_app(settings)
-
-
-@pytest.fixture
-def first_install(fresh: Settings, afterwards: None) -> Flask:
+def first_install(fresh: Settings) -> Flask:
     """The application on an empty database, with the old master key alone."""
     return create_app(replace(fresh, auth_master_keys=(OLD,)))
 
@@ -169,11 +157,13 @@ def test_a_machine_that_has_not_got_the_new_master_key_verifies_and_does_not_sig
 
 
 def test_a_key_that_can_not_be_opened_hinders_no_other_one(
-    fresh: Settings, first_install: Flask, stored: Stored, at: At
+    fresh: Settings, first_install: Flask, stored: Stored, owner: Engine, at: At
 ) -> None:
     keys.ring().current()
-    with rotation.transaction() as session:
-        rotation._change(session, stored()[0].id, private_key=bytes(60))
+    with owner.begin() as connection:
+        connection.execute(
+            text("UPDATE signing_keys SET private_key = decode(repeat('00', 60), 'hex')")
+        )
     waiting = rotation.rotate(at_once=False, actor=OPERATOR).key_id
     with machine(fresh, NEW, OLD):
         keys.ring().current()
@@ -196,7 +186,7 @@ def test_every_new_version_of_the_master_key_is_audited(
 
 
 def test_a_change_of_the_algorithm_asks_everybody_for_a_refresh_and_for_nothing_more(
-    fresh: Settings, client: Client, make_user: MakeUser, afterwards: None
+    fresh: Settings, client: Client, make_user: MakeUser
 ) -> None:
     user = make_user()
     shared = replace(fresh, auth_jwt_algorithm="HS256", auth_jwt_secret="s" * 40)

@@ -22,7 +22,7 @@ def keyed(key: str | None = "k", content: bytes = b"what is asked") -> Keyed:
 
 
 class Counter:
-    """Counts how often the work was done, in the database: a row of audit-free key table rows."""
+    """Counts how often the work was done."""
 
     def __init__(self) -> None:
         """Start at nothing, for a user of its own."""

@@ -120,6 +120,8 @@ def test_the_metrics_may_ask_for_a_token(settings: Settings) -> None:
         refused = asked.get("/metrics", headers=sent)
         assert (refused.status_code, refused.text) == (401, "UNAUTHENTICATED")
         assert refused.headers["WWW-Authenticate"] == "Bearer"
+    # An answer counts once it has been read to its end.
+    assert asked.get("/health", buffered=True).status_code == 200
     found = asked.get("/metrics", headers={"Authorization": "Bearer a-token"})
     assert found.status_code == 200
     assert found.content_type == "text/plain; version=0.0.4; charset=utf-8"

@@ -14,7 +14,7 @@ from app import create_app
 from app.platform import db
 from app.platform.settings import Settings
 from tests import people
-from tests.database import Databases, pool_on, variables
+from tests.database import variables
 from tests.people import PASSWORD, TestUser
 from tests.server.serving import Server, serving
 from tests.server.visiting import Visitor
@@ -24,20 +24,12 @@ GUESSES, ADDRESSES, GUESSERS = 1000, 50, 10
 
 
 @pytest.fixture
-def place(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
-    """The settings of a database of this test's own, which the pool is on meanwhile."""
-    with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
-        yield fresh
-    create_app(settings)
+def user(empty_database: Settings) -> TestUser:
+    return people.make_user(create_app(empty_database))
 
 
 @pytest.fixture
-def user(place: Settings) -> TestUser:
-    return people.make_user(create_app(place))
-
-
-@pytest.fixture
-def server(place: Settings, user: TestUser, tmp_path: Path) -> Iterator[Server]:
+def server(empty_database: Settings, user: TestUser, tmp_path: Path) -> Iterator[Server]:
     """The service with its limits on, and one proxy in front that it believes."""
     more = {
         "APP_SERVER_WORKERS": "2",
@@ -46,7 +38,7 @@ def server(place: Settings, user: TestUser, tmp_path: Path) -> Iterator[Server]:
         "APP_RATE_LIMIT_ENABLED": "true",
         "APP_LOG_LEVEL": "info",
     }
-    with serving(tmp_path, app=None, **variables(place) | more) as server:
+    with serving(tmp_path, app=None, **variables(empty_database) | more) as server:
         yield server
 
 
@@ -58,7 +50,7 @@ def sign_in(visitor: Visitor, email: str, password: str, address: str, **more: s
 
 
 def test_of_a_thousand_guesses_ten_are_tried_and_the_owner_signs_in_meanwhile(
-    place: Settings, server: Server, user: TestUser
+    empty_database: Settings, server: Server, user: TestUser
 ) -> None:
     addresses = [f"203.0.113.{number}" for number in range(ADDRESSES)]
     owner = Visitor(server.port)
@@ -86,7 +78,7 @@ def test_of_a_thousand_guesses_ten_are_tried_and_the_owner_signs_in_meanwhile(
     assert owners == [200] * len(owners)
     assert (guessed.count(401), guessed.count(429)) == (10, GUESSES - 10)
     failures = "SELECT count(*) FROM audit_events WHERE action = 'auth.login.failed'"
-    with db.one_connection(place) as connection:
+    with db.one_connection(empty_database) as connection:
         assert connection.execute(text(failures)).scalar_one() == 10
     # And then from anywhere, even with the right password, but from the known device.
     assert sign_in(owner, user.email, PASSWORD, "198.51.100.1") == 429
@@ -95,10 +87,12 @@ def test_of_a_thousand_guesses_ten_are_tried_and_the_owner_signs_in_meanwhile(
     assert not server.lines("unexpected_error")
 
 
-def test_an_address_that_is_only_claimed_is_not_believed(place: Settings, tmp_path: Path) -> None:
+def test_an_address_that_is_only_claimed_is_not_believed(
+    empty_database: Settings, tmp_path: Path
+) -> None:
     """Without a proxy everything comes from one address, whatever the header says."""
     more = {"APP_SERVER_TRUSTED_PROXIES": "0", "APP_RATE_LIMIT_ENABLED": "true"}
-    with serving(tmp_path, app=None, **variables(place) | more) as plain:
+    with serving(tmp_path, app=None, **variables(empty_database) | more) as plain:
         visitor = Visitor(plain.port)
         email = "nobody@example.com"
         statuses = [sign_in(visitor, email, "x", f"203.0.113.{n}") for n in range(7)]

@@ -1,6 +1,5 @@
 """A real server that breaks in the middle of everything says nothing of anybody's secrets."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from sqlalchemy.pool import NullPool
 from app import create_app
 from app.platform.settings import Settings
 from tests import canaries, people
-from tests.database import Databases, pool_on, variables
+from tests.database import variables
 from tests.people import PASSWORD
 from tests.sentry_receiver import receiving
 from tests.server.serving import serving, wait_until
@@ -24,27 +23,22 @@ TABLES = ("audit_events", "audit_personal", "login_sessions", "users")
 
 
 @pytest.fixture
-def fresh(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
-    """The settings of a database that may be broken."""
-    with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
-        yield fresh
-    create_app(settings)
-
-
-@pytest.fixture
-def own_app(fresh: Settings) -> Flask:
+def own_app(empty_database: Settings) -> Flask:
     """The application on that database, in this process."""
-    return create_app(fresh)
+    return create_app(empty_database)
 
 
 def test_no_secret_gets_out_when_any_step_of_signing_in_fails(
-    fresh: Settings, own_app: Flask, tmp_path: Path
+    empty_database: Settings, own_app: Flask, tmp_path: Path
 ) -> None:
     user = people.make_user(own_app)
     owner = create_engine(
-        fresh.database_migration_url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        empty_database.database_migration_url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
     )
-    given = variables(fresh) | {"APP_AUTH_ISSUER": fresh.auth_issuer, "APP_LOG_LEVEL": "debug"}
+    given = variables(empty_database) | {
+        "APP_AUTH_ISSUER": empty_database.auth_issuer,
+        "APP_LOG_LEVEL": "debug",
+    }
     with (
         receiving() as sentry,
         owner.connect() as connection,

@@ -1,12 +1,11 @@
 """Keys are changed under load, on real gunicorn with two workers, and nobody notices."""
 
-import json
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,9 +20,10 @@ from app.keys import rotation
 from app.platform.actor import Actor
 from app.platform.settings import Settings
 from tests import people
-from tests.database import Databases, pool_on, variables
+from tests.database import variables
 from tests.people import TestUser
 from tests.server.serving import Server, serving
+from tests.server.visiting import Visitor
 
 ROTATIONS = 10
 CLIENTS = 6
@@ -33,32 +33,24 @@ OPERATOR = Actor(kind="cli")
 
 
 @pytest.fixture
-def place(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
-    """The settings of a database of this test's own, which the pool is on meanwhile."""
-    with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
-        yield fresh
-    create_app(settings)
-
-
-@pytest.fixture
-def users(place: Settings) -> list[TestUser]:
+def users(empty_database: Settings) -> list[TestUser]:
     """A signed-in user for each client."""
-    app = create_app(place)
+    app = create_app(empty_database)
     return [people.make_user(app) for _ in range(CLIENTS)]
 
 
 @pytest.fixture
-def live(place: Settings, users: object, tmp_path: Path) -> Iterator[Server]:
+def live(empty_database: Settings, users: object, tmp_path: Path) -> Iterator[Server]:
     """The service on that database, with two workers and an issuer that this process shares."""
-    same = variables(place) | {"APP_AUTH_ISSUER": place.auth_issuer}
+    same = variables(empty_database) | {"APP_AUTH_ISSUER": empty_database.auth_issuer}
     with serving(tmp_path, app=None, **same, APP_SERVER_WORKERS="2") as server:
         yield server
 
 
 @pytest.fixture
-def change(place: Settings) -> Callable[[str], None]:
+def change(empty_database: Settings) -> Callable[[str], None]:
     """A function that executes a statement as the owner of the tables."""
-    owner = create_engine(place.database_migration_url, poolclass=NullPool)
+    owner = create_engine(empty_database.database_migration_url, poolclass=NullPool)
 
     def change(statement: str) -> None:
         with owner.begin() as connection:
@@ -67,7 +59,7 @@ def change(place: Settings) -> Callable[[str], None]:
     return change
 
 
-class Visitor:
+class Collector:
     """A client that keeps every access token it ever got, and uses all of them."""
 
     def __init__(self, port: int, user: TestUser) -> None:
@@ -76,7 +68,7 @@ class Visitor:
         self.answers: list[tuple[str, int]] = []
 
     def run(self, stop: threading.Event) -> None:
-        """Visit until told to stop: mostly with any of the tokens, now and then for a new one."""
+        """Ask until told to stop: mostly with any of the tokens, now and then for a new one."""
         while not stop.is_set():
             self.visit(random.choice(self.tokens))
             self.visit(self.tokens[-1])
@@ -87,22 +79,19 @@ class Visitor:
                 self.renew("/api/v1/auth/login", email=email, password=password)
 
     def visit(self, token: str) -> None:
-        self.ask("GET", ME, headers={"Authorization": f"Bearer {token}"})
+        self.ask("GET", ME, token=token)
 
     def renew(self, path: str, **body: str) -> None:
-        answer = self.ask("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = self.ask("POST", path, body=body)
         self.tokens.append(answer["access_token"])
         self.refresh_token = answer["refresh_token"]
 
-    def ask(self, method: str, path: str, body: Any = None, headers: Any = None) -> Any:
+    def ask(self, method: str, path: str, **options: Any) -> Any:
         # A connection for each request, so that both workers get their share.
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        connection.close()
-        self.answers.append((path, response.status))
-        return answer
+        with closing(Visitor(self.port)) as visitor:
+            answer = visitor.request(method, path, **options)
+        self.answers.append((path, answer.status))
+        return answer.json
 
 
 def kid_of(token: str) -> str:
@@ -114,9 +103,9 @@ def test_ten_rotations_under_load_refuse_no_valid_token(
     live: Server, users: list[TestUser], change: Callable[[str], None]
 ) -> None:
     """The clock of the rows is turned back, and the service does all the rest by itself."""
-    visitors, stop = [Visitor(live.port, user) for user in users], threading.Event()
+    collectors, stop = [Collector(live.port, user) for user in users], threading.Event()
     with ThreadPoolExecutor(CLIENTS) as threads:
-        running = [threads.submit(visitor.run, stop) for visitor in visitors]
+        running = [threads.submit(collector.run, stop) for collector in collectors]
         try:
             for number in range(ROTATIONS):
                 change(
@@ -135,9 +124,9 @@ def test_ten_rotations_under_load_refuse_no_valid_token(
             stop.set()
         for one in running:
             one.result()
-    answers = [answer for visitor in visitors for answer in visitor.answers]
+    answers = [answer for collector in collectors for answer in collector.answers]
     assert {status for _, status in answers} == {200}
-    kids = {kid_of(token) for visitor in visitors for token in visitor.tokens}
+    kids = {kid_of(token) for collector in collectors for token in collector.tokens}
     assert len(kids) == ROTATIONS + 1
     assert len(answers) > 200
 
@@ -146,58 +135,58 @@ def test_a_revoked_key_is_refused_by_both_workers_at_once(
     live: Server, users: list[TestUser]
 ) -> None:
     for number in range(10):
-        visitor = Visitor(live.port, users[0])
-        visitor.renew(
-            "/api/v1/auth/login", email=visitor.user.email, password=visitor.user.password
+        collector = Collector(live.port, users[0])
+        collector.renew(
+            "/api/v1/auth/login", email=collector.user.email, password=collector.user.password
         )
         for _ in range(8):
-            visitor.visit(visitor.tokens[-1])
-        assert {status for _, status in visitor.answers} == {200}, number
-        visitor.answers.clear()
-        rotation.revoke(key_id=UUID(kid_of(visitor.tokens[-1])), actor=OPERATOR)
+            collector.visit(collector.tokens[-1])
+        assert {status for _, status in collector.answers} == {200}, number
+        collector.answers.clear()
+        rotation.revoke(key_id=UUID(kid_of(collector.tokens[-1])), actor=OPERATOR)
         for _ in range(8):
-            visitor.visit(visitor.tokens[-1])
-        assert {status for _, status in visitor.answers} == {401}, number
+            collector.visit(collector.tokens[-1])
+        assert {status for _, status in collector.answers} == {401}, number
 
 
-def verified(client: jwt.PyJWKClient, token: str, place: Settings) -> Any:
+def verified(client: jwt.PyJWKClient, token: str, settings: Settings) -> Any:
     """Do what a foreign service does, and return who the token says it is."""
     claims = jwt.decode(
         token,
         client.get_signing_key_from_jwt(token),
         algorithms=["EdDSA"],
-        audience=place.auth_audience,
-        issuer=place.auth_issuer,
+        audience=settings.auth_audience,
+        issuer=settings.auth_issuer,
     )
     return claims["sub"]
 
 
 def test_pyjwt_has_the_next_key_before_its_first_token_comes(
-    live: Server, place: Settings, users: list[TestUser], monkeypatch: pytest.MonkeyPatch
+    live: Server, empty_database: Settings, users: list[TestUser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = jwt.PyJWKClient(f"http://127.0.0.1:{live.port}{JWKS}")
     fetched, fetch = [], client.fetch_data
     monkeypatch.setattr(client, "fetch_data", lambda: fetched.append(fetch()) or fetched[-1])
-    visitor = Visitor(live.port, users[0])
+    collector = Collector(live.port, users[0])
     rotation.rotate(at_once=False, actor=OPERATOR)
-    assert verified(client, visitor.tokens[0], place) == str(users[0].id)
+    assert verified(client, collector.tokens[0], empty_database) == str(users[0].id)
     rotation.rotate(at_once=True, actor=OPERATOR)
-    visitor.renew("/api/v1/auth/refresh", refresh_token=visitor.refresh_token)
-    assert kid_of(visitor.tokens[1]) != kid_of(visitor.tokens[0])
-    assert verified(client, visitor.tokens[1], place) == str(users[0].id)
+    collector.renew("/api/v1/auth/refresh", refresh_token=collector.refresh_token)
+    assert kid_of(collector.tokens[1]) != kid_of(collector.tokens[0])
+    assert verified(client, collector.tokens[1], empty_database) == str(users[0].id)
     assert len(fetched) == 1
 
 
 def test_pyjwt_gets_a_key_of_an_emergency_from_whichever_worker_it_asks(
-    live: Server, place: Settings, users: list[TestUser]
+    live: Server, empty_database: Settings, users: list[TestUser]
 ) -> None:
     client = jwt.PyJWKClient(f"http://127.0.0.1:{live.port}{JWKS}", cooldown_duration=0)
-    visitor = Visitor(live.port, users[0])
+    collector = Collector(live.port, users[0])
     for _ in range(6):
-        assert verified(client, visitor.tokens[-1], place) == str(users[0].id)
-        rotation.revoke(key_id=UUID(kid_of(visitor.tokens[-1])), actor=OPERATOR)
-        visitor.renew("/api/v1/auth/refresh", refresh_token=visitor.refresh_token)
+        assert verified(client, collector.tokens[-1], empty_database) == str(users[0].id)
+        rotation.revoke(key_id=UUID(kid_of(collector.tokens[-1])), actor=OPERATOR)
+        collector.renew("/api/v1/auth/refresh", refresh_token=collector.refresh_token)
     later = jwt.PyJWKClient(f"http://127.0.0.1:{live.port}{JWKS}")
-    for token in visitor.tokens[:-1]:
+    for token in collector.tokens[:-1]:
         with pytest.raises(jwt.PyJWKClientError):
-            verified(later, token, place)
+            verified(later, token, empty_database)

@@ -24,7 +24,7 @@ from app.platform.counters import StoreAway
 from app.platform.redis_counters import RedisCounters
 from app.platform.settings import Settings
 from tests import people
-from tests.database import Databases, pool_on, variables
+from tests.database import variables
 from tests.network import free_port
 from tests.people import PASSWORD, TestUser
 from tests.server.serving import Server, serving, wait_until
@@ -86,16 +86,8 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def place(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
-    """The settings of a database of this test's own, which the pool is on meanwhile."""
-    with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
-        yield fresh
-    create_app(settings)
-
-
-@pytest.fixture
-def user(place: Settings) -> TestUser:
-    return people.make_user(create_app(place))
+def user(empty_database: Settings) -> TestUser:
+    return people.make_user(create_app(empty_database))
 
 
 @dataclass
@@ -111,18 +103,20 @@ class Both:
 
 
 @pytest.fixture
-def both(place: Settings, user: TestUser, redis: RedisServer, tmp_path: Path) -> Iterator[Both]:
+def both(
+    empty_database: Settings, user: TestUser, redis: RedisServer, tmp_path: Path
+) -> Iterator[Both]:
     more = {
         "APP_SERVER_WORKERS": "2",
         "APP_DATABASE_MAX_CONNECTIONS": "5",
         "APP_RATE_LIMIT_ENABLED": "true",
         "APP_RATE_LIMIT_STORAGE_URL": redis.url,
         "APP_RATE_LIMIT_USER_PER_MINUTE": "40",
-        "APP_AUTH_ISSUER": place.auth_issuer,
+        "APP_AUTH_ISSUER": empty_database.auth_issuer,
     }
     with ExitStack() as running:
         servers = [
-            running.enter_context(serving(tmp_path, app=None, **variables(place) | more))
+            running.enter_context(serving(tmp_path, app=None, **variables(empty_database) | more))
             for _ in range(2)
         ]
         visitors = [
@@ -184,7 +178,7 @@ def test_a_wrong_password_of_redis_is_a_store_that_is_away(redis: RedisServer) -
 
 
 def test_four_workers_of_two_servers_count_together(
-    place: Settings, both: Both, user: TestUser
+    empty_database: Settings, both: Both, user: TestUser
 ) -> None:
     emails = [user.email, nobody()]
     for email in emails:
@@ -195,7 +189,7 @@ def test_four_workers_of_two_servers_count_together(
     ]
     assert asked.count(200) == 40
     assert set(asked) == {200, 429}
-    with db.one_connection(place) as connection:
+    with db.one_connection(empty_database) as connection:
         assert connection.execute(text("SELECT count(*) FROM rate_limits")).scalar_one() == 0
 
 

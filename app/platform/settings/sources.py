@@ -25,8 +25,8 @@ FILE_SUFFIX = "_FILE"
 SECRET_FILE_LIMIT = 65_536
 
 # Settings of the contract whose features aren't in this version, with the values that ask for
-# nothing. A server that silently ignored a rate limit or a closed sign-up would be less safe than
-# its operator believes.
+# nothing. A server that silently ignored a closed sign-up would be less safe than its operator
+# believes.
 NOT_YET: Mapping[str, tuple[str, ...]] = {
     "APP_AUTH_SIGNUP_MODE": ("open",),
     "APP_AUTH_REQUIRE_VERIFIED_EMAIL": ("false", "0", "no", "off"),
