@@ -61,7 +61,8 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     versions = master.versions()
     pagination.use_keys([master.derive("list cursors", version=each) for each in versions])
     idempotency.use_keys([master.derive("idempotency", version=each) for each in versions])
-    ratelimit.configure(settings, key=master.derive("rate limits"))
+    # By the oldest version: machines that know a new one already go on counting with the others.
+    ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
     passwords.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)

@@ -30,7 +30,7 @@ PRIVILEGES = {
 COLUMNS = {
     "login_sessions": "confirmed_at ended_at ended_reason expires_at generation last_used_at",
     "signing_keys": "activated_at master_key_version private_key retired_at state",
-    "users": "password_hash roles status suspended_until updated_at version",
+    "users": "password_changed_at password_hash roles status suspended_until updated_at version",
 }
 FUNCTIONS = ["post_transfer_v1"]
 

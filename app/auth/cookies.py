@@ -6,19 +6,19 @@ ours or an allowed one, and shows the CSRF token, which stands in answers that o
 """
 
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from flask import Response, current_app, request
 
 from app.auth import device_tokens, tokens
+from app.auth.errors import InvalidRefreshToken
 from app.auth.service import Tokens
 from app.platform import clock
 from app.platform.errors import BadRequest, Forbidden
 from app.platform.settings import Settings
 
-_REFRESH = "bursar_refresh"
 # With this prefix browsers take the cookie over TLS only (RFC 6265bis, 4.1.3.1).
-_SECURE = "__Secure-"
-REFRESH_COOKIE = f"{_SECURE}{_REFRESH}"
+REFRESH_COOKIE = "__Secure-bursar_refresh"
 _DEVICE = "bursar_device"
 _PATH = "/api/v1/auth"
 
@@ -28,7 +28,7 @@ def refresh_token(*, beside: str | None = None) -> str | None:
 
     Raises BadRequest.
     """
-    kept = request.cookies.get(_name(_REFRESH)) or None
+    kept = request.cookies.get(_refresh_cookie()) or None
     if kept is not None and beside is not None:
         raise BadRequest("Send the refresh token in the body or in the cookie, not in both.")
     return kept
@@ -36,7 +36,7 @@ def refresh_token(*, beside: str | None = None) -> str | None:
 
 def device_token() -> str | None:
     """Return the cookie's device token."""
-    return request.cookies.get(_name(_DEVICE))
+    return request.cookies.get(_DEVICE)
 
 
 def prove_page(refresh_token: str) -> None:
@@ -68,22 +68,32 @@ def refuse_foreign_page() -> None:
 def keep(issued: Tokens, response: Response) -> Response:
     """Give the browser the tokens to keep: the refresh token until its login session runs out."""
     left = issued.session_expires_at - clock.now()
-    _set(response, _REFRESH, issued.refresh_token, seconds=int(left.total_seconds()))
+    _set(response, _refresh_cookie(), issued.refresh_token, seconds=int(left.total_seconds()))
     _set(
         response, _DEVICE, issued.device_token, seconds=int(device_tokens.LIFETIME.total_seconds())
     )
     return response
 
 
+def forget_of(session_id: UUID | None, response: Response) -> Response:
+    """Have the browser delete the refresh token if it is that of a login session that has ended."""
+    kept = refresh_token()
+    try:
+        is_its = kept is not None and tokens.read_refresh_token(kept).session_id == session_id
+    except InvalidRefreshToken:
+        is_its = False
+    return forget(response) if is_its else response
+
+
 def forget(response: Response) -> Response:
     """Have the browser delete the refresh token; the device stays known."""
-    _set(response, _REFRESH, "", seconds=0)
+    _set(response, _refresh_cookie(), "", seconds=0)
     return response
 
 
 def _set(response: Response, name: str, value: str, *, seconds: int) -> None:
     response.set_cookie(
-        _name(name),
+        name,
         value,
         max_age=seconds,
         path=_PATH,
@@ -93,8 +103,8 @@ def _set(response: Response, name: str, value: str, *, seconds: int) -> None:
     )
 
 
-def _name(name: str) -> str:
-    return f"{_SECURE}{name}" if _is_secure() else name
+def _refresh_cookie() -> str:
+    return REFRESH_COOKIE if _is_secure() else REFRESH_COOKIE.removeprefix("__Secure-")
 
 
 def _is_secure() -> bool:

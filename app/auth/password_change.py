@@ -6,9 +6,10 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.auth import sessions, throttling
+from app.auth import sessions
 from app.auth.errors import InvalidCredentials
 from app.auth.values import EndReason
+from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.platform.idempotency import Outdated
@@ -31,14 +32,14 @@ class PasswordChange:
     def prepare(self) -> None:
         """Check the current password, and hash the new one. A wrong guess is audited.
 
-        Raises TooManyRequests, InvalidCredentials, WeakPassword, Overloaded or Unavailable.
+        The caller counts it.
+
+        Raises InvalidCredentials, WeakPassword, Overloaded or Unavailable.
         """
         user = users.get_credentials(self.actor.user_id)
-        # Or who has stolen an access token could guess as often as they like.
-        with throttling.confirming(user_id=user.id):
-            if not passwords.verify(self.current_password, user.password_hash):
-                self._record_refusal()
-                raise InvalidCredentials("The current password is wrong.")
+        if not passwords.verify(self.current_password, user.password_hash):
+            self._record_refusal()
+            raise InvalidCredentials("The current password is wrong.")
         if self.new_password == self.current_password:
             raise WeakPassword("This is the password that you have. Take another one.")
         self._new_hash = passwords.hash_new_password(
@@ -56,7 +57,9 @@ class PasswordChange:
         Raises Outdated or Unauthenticated.
         """
         # From here on the user's row is ours, and a new login session waits for it.
-        if not users.hold_credentials(session, read=self._read, new_hash=self._new_hash):
+        if not users.hold_credentials(
+            session, read=self._read, new_hash=self._new_hash, changed_at=clock.now()
+        ):
             raise Outdated
         # Whoever was signed out while we waited for the row doesn't sign out the others.
         user_id = sessions.owner_of_current(session, self.actor)

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Response
 
+from app.auth import throttling
 from app.auth.errors import InvalidCredentials
 from app.auth.password_change import PasswordChange
 from app.auth.schemas import PasswordChangeIn
@@ -27,13 +28,15 @@ def put_password(body: dict[str, Any]) -> Response:
 
     Every other login session ends at once; the one that asks stays, and so does its refresh token.
     """
-    change = PasswordChange(actor=current_actor(), **body)
-    return http.reply(
-        once(
-            actor=change.actor,
+    actor = current_actor()
+    change = PasswordChange(actor=actor, **body)
+    # Or who has stolen an access token could guess as often as they like.
+    with throttling.confirming(user_id=actor.user.id, session_id=actor.session_id):
+        done = once(
+            actor=actor,
             request=http.keyed_request(required=False),
             prepare=change.prepare,
             work=change.apply,
             respond=http.nothing,
         )
-    )
+    return http.reply(done)

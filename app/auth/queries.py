@@ -29,8 +29,9 @@ _LIVE = """
     AND (u.status = 'active' OR (u.status = 'suspended' AND u.suspended_until <= %(now)s)) IS TRUE
 """
 _READ = """
-SELECT s.user_id, u.roles, s.generation, s.confirmed_at, s.salt, s.created_at, s.expires_at,
-    coalesce(s.device_id, s.id) AS device_id, $LIVE AS live
+SELECT s.user_id, u.roles, s.generation, s.confirmed_at, s.salt,
+    s.created_at, s.last_used_at, s.expires_at,
+    coalesce(s.device_id, s.id) AS device_id, u.password_changed_at, $LIVE AS live
 FROM login_sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = %(session_id)s
 """.replace("$LIVE", _LIVE)

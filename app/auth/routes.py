@@ -18,7 +18,13 @@ from app.auth.service import Tokens
 from app.platform import http
 from app.platform.errors import Forbidden, Overloaded, Unauthenticated
 from app.platform.fields import Compiled
-from app.platform.guards import counted_if_refused, current_actor, or_other_proof, public
+from app.platform.guards import (
+    counted_if_refused,
+    counts_itself,
+    current_actor,
+    or_other_proof,
+    public,
+)
 from app.platform.http import fails, takes_cookie, takes_key
 from app.platform.idempotency import once
 from app.platform.settings import Settings
@@ -56,6 +62,7 @@ def _refuse(*_reasons: object) -> Response:
 
 @blp.route("/login", methods=["POST"])
 @public
+@counts_itself
 @blp.arguments(LoginIn())
 @blp.response(200, _TOKENS)
 @fails(InvalidCredentials, UserSuspended, Forbidden, Overloaded)
@@ -68,7 +75,7 @@ def login(body: dict[str, Any]) -> Response:
     by_cookie = body.pop("transport") == "cookie"
     if by_cookie:
         cookies.refuse_foreign_page()
-        body["device_token"] = body["device_token"] or cookies.device_token()
+    body["device_token"] = body["device_token"] or cookies.device_token()
     issued = service.login(**body, actor=current_actor())
     return _signed_in(issued, by_cookie=by_cookie)
 
@@ -90,7 +97,9 @@ def refresh(body: dict[str, Any]) -> Response:
     if token is None:
         raise InvalidRefreshToken
     try:
-        issued = service.refresh(refresh_token=token, actor=current_actor())
+        issued = service.refresh(
+            refresh_token=token, is_shared=kept is not None, actor=current_actor()
+        )
     except SessionRevoked:
         if kept is not None:
             after_this_request(cookies.forget)
@@ -110,7 +119,8 @@ def logout(body: dict[str, Any]) -> Response:
     """Sign out.
 
     Ends the login session of the refresh token in the body, or else of the access token, or else of
-    the cookie: its access tokens are dead on their next use. A cookie that comes along is deleted.
+    the cookie: its access tokens are dead on their next use. Its cookie, if it comes along, is
+    deleted. An access token that isn't good any more counts as none.
     """
     actor, token = current_actor(), body["refresh_token"]
     kept = cookies.refresh_token(beside=token)
@@ -127,7 +137,9 @@ def logout(body: dict[str, Any]) -> Response:
             respond=http.nothing,
         )
     )
-    return response if kept is None else cookies.forget(response)
+    if actor.user_id is None and kept is not None:
+        return cookies.forget(response)
+    return cookies.forget_of(actor.session_id, response)
 
 
 def _signed_in(issued: Tokens, *, by_cookie: bool) -> Response:

@@ -14,7 +14,7 @@ from app.auth.queries import SessionRow
 from app.auth.tokens import RefreshToken
 from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason
 from app.keys import master
-from app.platform import clock, ids
+from app.platform import clock, ids, ratelimit
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.platform.settings import Settings
@@ -58,7 +58,14 @@ def login(*, email: str, password: str, device_token: str | None = None, actor: 
     Raises TooManyRequests, InvalidCredentials, UserSuspended, Overloaded or Unavailable.
     """
     user = users.find_credentials(email)
-    device_id = device_tokens.known_device(device_token, user_id=user.id if user else None)
+    device_id = device_tokens.known_device(
+        device_token,
+        user_id=user.id if user else None,
+        password_changed_at=user.password_changed_at if user else None,
+    )
+    if device_id is None:
+        # Not before: whoever uses up a network address doesn't lock out the devices behind it.
+        ratelimit.take_of_address(actor.address)
     with throttling.sign_in(email=email, address=actor.address, device_id=device_id):
         return _sign_in(user, email=email, password=password, device_id=device_id, actor=actor)
 
@@ -128,17 +135,21 @@ def _start_session(
         expires_at=expires_at,
         device_id=device_id,
         created_at=now,
+        password_changed_at=user.password_changed_at,
     )
 
 
-def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
+def refresh(*, refresh_token: str, is_shared: bool = False, actor: Actor) -> Tokens:
     """Exchange a refresh token for new tokens (RFC 9700, 4.14.2).
 
     The current one is replaced, once, however many send it together. The one before is good as long
     as the current one may not have arrived, and a little longer for other tabs; it gets the current
     one again. Any older one ends the login session: a thief or the owner has had it before.
 
-    Raises InvalidRefreshToken, SessionRevoked or Unavailable.
+    One that tabs share, in a browser's cookie, isn't replaced again within the grace time: of many
+    tabs that wake up one after the other some would still send the one before the one before.
+
+    Raises InvalidRefreshToken, SessionRevoked, TooManyRequests or Unavailable.
     """
     sent = tokens.read_refresh_token(refresh_token)
     while True:
@@ -148,6 +159,10 @@ def refresh(*, refresh_token: str, actor: Actor) -> Tokens:
             raise InvalidRefreshToken
         if not row.live:
             raise SessionRevoked
+        ratelimit.spend_of_user(row.user_id)
+        if sent.generation == row.generation and is_shared and _is_fresh(row, now):
+            queries.confirm(session_id=sent.session_id, generation=sent.generation, now=now)
+            return _renewed(sent, row, generation=row.generation, expires_at=row.expires_at)
         if sent.generation == row.generation:
             expires_at = min(now + IDLE, row.created_at + ABSOLUTE)
             if queries.rotate(
@@ -183,6 +198,11 @@ def _record_failure(user: UserRow | None, *, email: str, reason: str, actor: Act
             subject_id=user.id if user else None,
             details={"reason": reason} if user else {"reason": reason, "identity": identity},
         )
+
+
+def _is_fresh(row: SessionRow, now: datetime) -> bool:
+    """Tell whether the current refresh token has only just replaced another one."""
+    return bool(row.generation > 1 and now - row.last_used_at < GRACE)
 
 
 def _in_grace(row: SessionRow, now: datetime) -> bool:
@@ -227,6 +247,7 @@ def _renewed(
         expires_at=expires_at,
         device_id=row.device_id,
         created_at=row.created_at,
+        password_changed_at=row.password_changed_at,
     )
 
 
@@ -240,6 +261,7 @@ def _tokens(
     expires_at: datetime,
     device_id: UUID,
     created_at: datetime,
+    password_changed_at: datetime | None,
 ) -> Tokens:
     return Tokens(
         access_token=tokens.issue_access_token(
@@ -252,8 +274,11 @@ def _tokens(
         ),
         session_id=session_id,
         session_expires_at=expires_at,
-        # The same one in every answer of a login session, as long as the master key is.
+        # The same one in each answer of a login session, while password and master key stay.
         device_token=device_tokens.make_device_token(
-            device_id=device_id, user_id=user_id, issued_at=created_at
+            device_id=device_id,
+            user_id=user_id,
+            issued_at=created_at,
+            password_changed_at=password_changed_at,
         ),
     )

@@ -63,10 +63,10 @@ def end_one(_body: dict[str, Any], session_id: UUID) -> Response:
 @blp.response(204)
 @takes_key
 def logout_all(_body: dict[str, Any]) -> Response:
-    """Sign out everywhere, here too. A refresh token in a cookie that comes along is deleted."""
+    """Sign out everywhere, here too. This login session's cookie, if it comes along, is deleted."""
     actor = current_actor()
     response = http.reply(_end(lambda session: sessions.end_own(session, actor=actor)))
-    return response if cookies.refresh_token() is None else cookies.forget(response)
+    return cookies.forget_of(actor.session_id, response)
 
 
 @blp.route("/users/<uuid:user_id>/sessions")

@@ -75,7 +75,7 @@ def logout(session: Session, *, actor: Actor, refresh_token: str | None) -> None
     if session_id is None:
         return
     if queries.end(session, session_id=session_id, reason=EndReason.LOGOUT, now=clock.now()):
-        owner = replace(actor, kind="user", user_id=user_id)
+        owner = actor if actor.user_id else replace(actor, kind="user", user_id=user_id)
         _record_ended(session, owner, user_id, reason=EndReason.LOGOUT, session_id=str(session_id))
 
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from app.auth.errors import InvalidCredentials
-from app.platform import ratelimit
-from app.platform.errors import AppError
+from app.platform import origin, ratelimit
+from app.platform.errors import IdempotencyKeyReused
 from app.platform.ratelimit import Limit, Subject
 from app.users.values import email_key
 
@@ -20,12 +20,13 @@ SECONDS = 15 * 60
 
 # These renew: there is no interval of 15 minutes at all with more guesses than this.
 BY_IDENTITY = Limit(name="sign_in_identity", amount=10, seconds=SECONDS, renews=True)
-BY_BOTH = Limit(name="sign_in_both", amount=5, seconds=SECONDS, renews=True)
 BY_DEVICE = Limit(name="sign_in_device", amount=10, seconds=SECONDS, renews=True)
-BY_USER = Limit(name="password_user", amount=10, seconds=SECONDS, renews=True)
-# This one doesn't. Behind one address there may be thousands of people, of whom somebody always
-# mistypes: renewed again and again it would end by keeping all of them out.
+BY_SESSION = Limit(name="password_session", amount=10, seconds=SECONDS, renews=True)
+# These don't. Behind one address there may be thousands of people, of whom somebody always
+# mistypes: renewed again and again it would end by keeping all of them out. And a guess that the
+# identity's limit refuses is given back here, which can't give back the time that it renewed.
 BY_ADDRESS = Limit(name="sign_in_address", amount=100, seconds=SECONDS)
+BY_BOTH = Limit(name="sign_in_both", amount=5, seconds=SECONDS)
 
 
 @contextmanager
@@ -37,34 +38,24 @@ def sign_in(*, email: str, address: str | None, device_id: UUID | None) -> Itera
     if device_id is not None:
         wanted: list[tuple[Limit, Subject]] = [(BY_DEVICE, (device_id,))]
     else:
-        identity, network = email_key(email), ratelimit.network(address)
+        identity, network = email_key(email), origin.network(address)
         # The identity comes last, and so an address that is through with it can't use it up.
         wanted = [(BY_IDENTITY, (identity,))]
         if network is not None:
             wanted = [(BY_ADDRESS, (network,)), (BY_BOTH, (network, identity)), *wanted]
-    with _counted(wanted):
+    with ratelimit.counted(wanted, kept=(InvalidCredentials,)):
         yield
 
 
 @contextmanager
-def confirming(*, user_id: UUID) -> Iterator[None]:
+def confirming(*, user_id: UUID, session_id: UUID | None) -> Iterator[None]:
     """Count an attempt of somebody signed in to show the current password.
+
+    By login session: whoever has stolen the access token of one keeps nobody from the others. That
+    a request was repeated with other passwords says whether the first ones were right, and counts.
 
     Raises TooManyRequests.
     """
-    with _counted([(BY_USER, (user_id,))]):
+    limits = [(BY_SESSION, (user_id, session_id or user_id))]
+    with ratelimit.counted(limits, kept=(InvalidCredentials, IdempotencyKeyReused)):
         yield
-
-
-@contextmanager
-def _counted(wanted: list[tuple[Limit, Subject]]) -> Iterator[None]:
-    taken = ratelimit.take_all(wanted)
-    try:
-        yield
-    except InvalidCredentials:
-        raise
-    except AppError:
-        # Not decided, or decided by something else than the password.
-        ratelimit.give_back(taken)
-        raise
-    ratelimit.give_back(taken)

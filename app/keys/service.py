@@ -16,7 +16,7 @@ from app.keys.values import State
 from app.platform import clock
 from app.platform.db import first_row, reading
 from app.platform.errors import Unavailable
-from app.platform.logging import get_logger
+from app.platform.logging import describe, get_logger
 from app.platform.settings import Settings
 
 log = get_logger(__name__)
@@ -26,8 +26,8 @@ RELOAD_SECONDS = 30
 # A token may name a key that another worker has just made, so an unknown one is looked for at
 # once; a token that names the same one again costs no query for this long.
 UNKNOWN_KEY_SECONDS = 5
-# About 200 kB a worker. Whoever makes up more of them meets the limits for bad tokens before.
-MOST_UNKNOWN_KEYS = 1000
+# Who makes up more of them than this in that time makes no more looks.
+MOST_UNKNOWN_KEYS = 50
 
 _KEY_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ACTIVE = "SELECT id FROM signing_keys WHERE state = 'active'"
@@ -54,7 +54,8 @@ class KeyRing:
         self._looking = threading.Lock()
         self._looked_at = 0.0
         self._begun = self._done = 0
-        self._unknown: dict[str, float] = {}
+        self._unknown: set[str] = set()
+        self._unknown_since = 0.0
         self._shared = settings.auth_jwt_algorithm == "HS256"
         if self._shared:
             secret = settings.auth_jwt_secret
@@ -111,13 +112,14 @@ class KeyRing:
         keys = self.current()
         if kid is None or self._shared or kid in keys.verifying or not _KEY_ID.fullmatch(kid):
             return keys.verifying.get(kid)
-        if abs(clock.time() - self._unknown.get(kid, 0)) <= UNKNOWN_KEY_SECONDS:
+        if abs(clock.time() - self._unknown_since) > UNKNOWN_KEY_SECONDS:
+            self._unknown.clear()
+            self._unknown_since = clock.time()
+        if kid in self._unknown or len(self._unknown) >= MOST_UNKNOWN_KEYS:
             return None
         key = self._look().verifying.get(kid)
         if key is None:
-            if len(self._unknown) >= MOST_UNKNOWN_KEYS:
-                self._unknown.clear()
-            self._unknown[kid] = clock.time()
+            self._unknown.add(kid)
         return key
 
     def _look(self) -> KeySet:
@@ -173,7 +175,7 @@ def _advanced(stored: Sequence[SigningKeyRow]) -> Sequence[SigningKeyRow]:
     except Unavailable as fault:
         if not any(row.state == State.ACTIVE for row in stored):
             raise
-        log.warning("signing_keys_not_rotated", fault=repr(fault.__cause__))
+        log.warning("signing_keys_not_rotated", fault=describe(fault.__cause__ or fault))
         return stored
 
 

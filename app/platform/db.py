@@ -33,6 +33,8 @@ MOST_CONNECTIONS: Final = 20
 ASSUMED_SERVER_LIMIT: Final = 100
 
 RETRYABLE: Final = frozenset({"40001", "40P01"})
+# The server has become a standby, which passes: the pool finds the new one, or it is promoted.
+READ_ONLY: Final = "25006"
 # A limit of PostgreSQL itself, such as an index row that is too large: repeating never helps.
 PROGRAM_LIMIT_CLASS: Final = "54"
 
@@ -190,6 +192,8 @@ def first_row(statement: str, parameters: Mapping[str, Any]) -> Any:
             borrowed.close()
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as fault:
             raise Unavailable from fault
+        except psycopg2.errors.ReadOnlySqlTransaction as fault:
+            raise Unavailable from fault
     return row
 
 
@@ -249,8 +253,8 @@ def _faults() -> Iterator[None]:
         yield
     except DBAPIError as fault:
         passing = isinstance(fault, OperationalError | InterfaceError)
-        # The second is for what psycopg2 files elsewhere, an idle transaction that was ended.
-        passing = passing or fault.connection_invalidated
+        # The others are for what psycopg2 files elsewhere, such as an idle transaction's end.
+        passing = passing or fault.connection_invalidated or _sqlstate(fault) == READ_ONLY
         if passing and not _sqlstate(fault).startswith(PROGRAM_LIMIT_CLASS):
             raise Unavailable from fault
         raise

@@ -3,7 +3,7 @@
 `@public` opens a view to everyone, `@requires("users:read")` asks for a permission before anything
 is looked up, `@or_other_proof` takes an access token or what the view asks for in its place. A test
 pins the access of every view. Before it runs the request is counted: by user when somebody is
-signed in, else by network address, but for `@counted_if_refused`.
+signed in, else by network address, but for `@counts_itself` and `@counted_if_refused`.
 """
 
 from collections.abc import Callable
@@ -74,6 +74,12 @@ def _denied(permission: str) -> None:
     record(current_actor(), permission, request.environ["bursar.route"])
 
 
+def counts_itself(view: View) -> View:
+    """Say that the view counts requests of nobody in particular, once it knows whose they are."""
+    vars(view)["counted"] = "by the view"
+    return view
+
+
 def counted_if_refused(view: Callable[..., Any]) -> Callable[..., Any]:
     """Count a request without an access token only once it is refused.
 
@@ -131,15 +137,18 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
         }
         view = app.view_functions[rule.endpoint]
         asked = access(view)
-        if asked == PUBLIC or (asked == OPTIONAL and "Authorization" not in request.headers):
+        g.actor = Actor(kind="anonymous", **origin)
+        if asked == PUBLIC:
             if rule.rule not in PROBES and "counted" not in vars(view):
                 ratelimit.take_of_address(origin["address"])
-            g.actor = Actor(kind="anonymous", **origin)
             return
         try:
             g.actor = actor = authenticate(_bearer_token(), **origin)
         except Unauthenticated:
-            ratelimit.take_of_address(origin["address"])
+            # Not counted by address: whose access token has just run out must learn so, however
+            # busy the neighbours are, and nobody gets anywhere by making tokens up.
+            if asked == OPTIONAL:
+                return
             raise
         environ["bursar.user_id"] = actor.user_id
         ratelimit.spend_of_user(actor.user_id)

@@ -61,3 +61,21 @@ def _address(text: str) -> str | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+@lru_cache(maxsize=1024)
+def network(address: str | None) -> str | None:
+    """Return what counts as one origin: an IPv4 address, or the /64 of an IPv6 address.
+
+    Everybody who has one IPv6 address has the 2^64 of its /64.
+    """
+    if address is None:
+        return None
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    mapped = parsed.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

@@ -8,18 +8,17 @@ away each worker counts by itself, with the same limits; nobody is refused for t
 """
 
 import hmac
-import ipaddress
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil, gcd
 from typing import TypeAlias
 from uuid import UUID
 
-from app.platform import clock, metrics
+from app.platform import clock, metrics, origin
 from app.platform.counters import MOST_REMEMBERED, Count, Memory, Postgres, Store, StoreAway
-from app.platform.errors import TooManyRequests
+from app.platform.errors import AppError, TooManyRequests
 from app.platform.logging import get_logger
 from app.platform.settings import Settings
 
@@ -104,6 +103,27 @@ def give_back(taken: Iterable[Taken]) -> None:
             _limiter.give_back(one)
 
 
+@contextmanager
+def counted(
+    wanted: Iterable[tuple[Limit, Subject]], *, kept: tuple[type[AppError], ...]
+) -> Iterator[None]:
+    """Count what is done in the block, in each of these limits, before it is done.
+
+    All is given back when the block succeeds or is refused, unless by one of the errors that are
+    `kept`. What breaks off in any other way stays counted: nobody knows how far it got.
+
+    Raises TooManyRequests and what the block raises.
+    """
+    taken = take_all(wanted)
+    try:
+        yield
+    except AppError as refusal:
+        if not isinstance(refusal, kept):
+            give_back(taken)
+        raise
+    give_back(taken)
+
+
 def spend_of_user(user_id: UUID | None) -> None:
     """Count a request of somebody signed in.
 
@@ -118,27 +138,9 @@ def take_of_address(address: str | None) -> None:
 
     Raises TooManyRequests.
     """
-    origin = network(address)
-    if _limiter is not None and origin is not None:
-        _limiter.take(_limiter.per_address, (origin,), remembers=True)
-
-
-@lru_cache(maxsize=1024)
-def network(address: str | None) -> str | None:
-    """Return what counts as one origin: an IPv4 address, or the /64 of an IPv6 address.
-
-    Everybody who has one IPv6 address has the 2^64 of its /64.
-    """
-    if address is None:
-        return None
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    mapped = parsed.ipv4_mapped
-    return str(mapped or ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+    network = origin.network(address)
+    if _limiter is not None and network is not None:
+        _limiter.take(_limiter.per_address, (network,), remembers=True)
 
 
 class Limiter:

@@ -34,6 +34,7 @@ users = Table(
     Column("roles", ARRAY(Text), nullable=False),
     Column("status", Text, nullable=False),
     Column("suspended_until", DateTime(timezone=True)),
+    Column("password_changed_at", DateTime(timezone=True)),
     Column("version", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),

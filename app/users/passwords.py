@@ -22,6 +22,11 @@ from app.users.values import PASSWORD_MIN
 
 T = TypeVar("T")
 
+# What the limits on guessing at one user leave to somebody patient in about ten days.
+GUESSES = 10_000
+# Nobody guesses longer ones by estimates like these, and they take it up to 30 ms.
+LONGEST_ESTIMATED = 20
+
 # At about 30 ms a hash the last in the queue waits two seconds, which a person still does; beyond
 # that, people press the button again, and the queue only grows.
 LONGEST_QUEUE = 64
@@ -108,11 +113,22 @@ def is_outdated(password_hash: str) -> bool:
 
 
 def is_guessable(password: str, *, email: str, name: str) -> bool:
-    """Tell whether a password is in a list of common ones, or is its owner's address or name."""
+    """Tell whether a password is common, easily made from a common one, or its owner's own.
+
+    It is in the list of common ones, it is the owner's address or name, or zxcvbn's estimator finds
+    it within GUESSES: sequences, repetitions, a common word with a digit.
+    """
+    from zxcvbn import zxcvbn
+
     folded = password.casefold()
     own = {normalised(text).casefold() for text in (email, email.partition("@")[0], name)}
     own |= {re.sub(r"[\W_]", "", text) for text in own}
-    return folded in _common_passwords() or folded in own
+    if folded in _common_passwords() or folded in own:
+        return True
+    if len(password) > LONGEST_ESTIMATED:
+        return False
+    estimate = zxcvbn(password.strip() or password, user_inputs=sorted(own))
+    return bool(estimate["guesses"] < GUESSES)
 
 
 @cache

@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.platform import clock, ids, ratelimit
+from app.platform import clock, ids, origin, ratelimit
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import NotFound
 from app.platform.ratelimit import Limit, Subject
 from app.users import passwords
-from app.users.errors import EmailTaken
+from app.users.errors import EmailTaken, WeakPassword
 from app.users.models import UserRow, users
 from app.users.queries import HOLD, SHOWN, SUSPENSION_IS_OVER
 from app.users.values import (
@@ -30,8 +30,7 @@ from app.users.values import (
     searched_grams,
 )
 
-# Everything that gets as far as an address is counted, whatever comes of it: a hash is expensive,
-# and so is learning which addresses are taken.
+# Refused sign-ups, which cost a hash and tell which addresses are taken; others are given back.
 REGISTERING_BY_NETWORK = Limit(name="register_address", amount=100, seconds=3600)
 REGISTERING_BY_IDENTITY = Limit(name="register_identity", amount=10, seconds=15 * 60)
 
@@ -50,6 +49,7 @@ _credentials = select(
     users.c.email,
     users.c.name,
     users.c.password_hash,
+    users.c.password_changed_at,
     users.c.status,
     users.c.suspended_until,
     users.c.roles,
@@ -65,21 +65,26 @@ def register(
 
     Raises TooManyRequests, WeakPassword, EmailTaken, Overloaded or Unavailable.
     """
-    if actor.kind == "anonymous":
-        _count_registering(email, actor.address)
-    password_hash = passwords.hash_new_password(password, email=email, name=name)
-    with transaction() as session:
-        return create_user(
-            session, email=email, name=name, password_hash=password_hash, roles=roles, actor=actor
-        )
+    wanted = _limits(email, actor.address) if actor.kind == "anonymous" else []
+    with ratelimit.counted(wanted, kept=(WeakPassword, EmailTaken)):
+        password_hash = passwords.hash_new_password(password, email=email, name=name)
+        with transaction() as session:
+            return create_user(
+                session,
+                email=email,
+                name=name,
+                password_hash=password_hash,
+                roles=roles,
+                actor=actor,
+            )
 
 
-def _count_registering(email: str, address: str | None) -> None:
-    wanted: list[tuple[Limit, Subject]] = [(REGISTERING_BY_IDENTITY, (email_key(email),))]
-    network = ratelimit.network(address)
-    if network is not None:
-        wanted.insert(0, (REGISTERING_BY_NETWORK, (network,)))
-    ratelimit.take_all(wanted)
+def _limits(email: str, address: str | None) -> list[tuple[Limit, Subject]]:
+    network = origin.network(address)
+    by_network: list[tuple[Limit, Subject]] = (
+        [] if network is None else [(REGISTERING_BY_NETWORK, (network,))]
+    )
+    return [*by_network, (REGISTERING_BY_IDENTITY, (email_key(email),))]
 
 
 def create_user(
@@ -218,8 +223,12 @@ def hold_user(session: Session, user_id: UUID | None) -> None:
     session.execute(HOLD, {"user_id": user_id})
 
 
-def hold_credentials(session: Session, *, read: UserRow, new_hash: str | None) -> bool:
+def hold_credentials(
+    session: Session, *, read: UserRow, new_hash: str | None, changed_at: datetime | None = None
+) -> bool:
     """Lock the user's row if its credentials are as read before; put in a new hash if given.
+
+    With `changed_at` it is the hash of another password, chosen at that moment.
 
     A change of password and a suspension wait for the caller's transaction, or are seen here: no
     login session can begin after them by what was read before.
@@ -234,7 +243,8 @@ def hold_credentials(session: Session, *, read: UserRow, new_hash: str | None) -
     if new_hash is None:
         locked = session.execute(select(users.c.id).where(*same).with_for_update(read=True))
         return locked.first() is not None
-    changed = session.execute(
-        update(users).where(*same).values(password_hash=new_hash).returning(users.c.id)
-    )
+    values: dict[str, Any] = {"password_hash": new_hash}
+    if changed_at is not None:
+        values["password_changed_at"] = changed_at
+    changed = session.execute(update(users).where(*same).values(values).returning(users.c.id))
     return changed.first() is not None

@@ -29,7 +29,13 @@ CREATE INDEX ix_login_sessions_live ON login_sessions (user_id, created_at, id)
 
 # Ending all login sessions ends each of them by its row. A moment before which none counts would
 # let those live that began on a machine whose clock was ahead.
-USERS = "ALTER TABLE users DROP COLUMN sessions_valid_after"
+USERS = """
+ALTER TABLE users
+    DROP COLUMN sessions_valid_after,
+    -- Device tokens from before it don't count any more: whoever knew the old password could have
+    -- made many. Null: it is still the first one.
+    ADD COLUMN password_changed_at timestamptz
+"""
 
 # Whoever changes a row, with the service or without it: one active administrator always stays.
 KEEP_AN_ADMIN = """
@@ -71,4 +77,6 @@ def upgrade() -> None:
     op.execute(KEEP_AN_ADMIN)
     op.execute(TRIGGER)
     # Suspension, and roles.
-    grant("UPDATE (roles, status, suspended_until, version, updated_at)", "users")
+    grant(
+        "UPDATE (roles, status, suspended_until, password_changed_at, version, updated_at)", "users"
+    )

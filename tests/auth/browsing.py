@@ -13,7 +13,7 @@ from tests.people import TestUser
 
 LOGOUT = "/api/v1/auth/logout"
 COOKIE = "__Secure-bursar_refresh"
-DEVICE_COOKIE = "__Secure-bursar_device"
+DEVICE_COOKIE = "bursar_device"
 PATH = "/api/v1/auth"
 
 

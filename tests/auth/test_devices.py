@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Row
@@ -25,31 +25,45 @@ YEAR = 365 * 24 * 3600
 pytestmark = pytest.mark.usefixtures("app")
 
 
+def known(token: str | None, user_id: UUID | None) -> UUID | None:
+    return known_device(token, user_id=user_id, password_changed_at=None)
+
+
 def token_of(**changes: Any) -> str:
     parts = {"device_id": DEVICE, "user_id": USER, "issued_at": clock.now()} | changes
+    parts.setdefault("password_changed_at", None)
     return make_device_token(**parts)
 
 
 def test_a_token_is_its_users_and_lasts_a_year() -> None:
     token = token_of()
     assert len(token) == 96
-    assert known_device(token, user_id=USER) == DEVICE
-    assert known_device(token, user_id=uuid4()) is None
-    assert known_device(token, user_id=None) is None
-    assert known_device(None, user_id=USER) is None
+    assert known(token, USER) == DEVICE
+    assert known(token, uuid4()) is None
+    assert known(token, None) is None
+    assert known(None, USER) is None
     with later(YEAR - 60):
-        assert known_device(token, user_id=USER) == DEVICE
+        assert known(token, USER) == DEVICE
     with later(YEAR + 1):
-        assert known_device(token, user_id=USER) is None
+        assert known(token, USER) is None
+
+
+def test_a_token_from_before_a_change_of_password_is_nobodys() -> None:
+    changed = clock.now()
+    for issued_at in (changed, changed - timedelta(days=1)):
+        before = token_of(issued_at=issued_at)
+        assert known_device(before, user_id=USER, password_changed_at=changed) is None
+        renewed = token_of(issued_at=issued_at, password_changed_at=changed)
+        assert known_device(renewed, user_id=USER, password_changed_at=changed) == DEVICE
 
 
 def test_every_changed_character_makes_it_nobodys() -> None:
     token = token_of()
     for place, character in enumerate(token):
         other = "A" if character != "A" else "B"
-        assert known_device(token[:place] + other + token[place + 1 :], user_id=USER) is None
+        assert known(token[:place] + other + token[place + 1 :], USER) is None
     for malformed in ("", token[:-1], token + "A", token[:-1] + "=", "\u00e9" * 96, " " * 96):
-        assert known_device(malformed, user_id=USER) is None
+        assert known(malformed, USER) is None
 
 
 def test_a_token_of_an_older_master_key_is_good_as_long_as_that_is_known() -> None:
@@ -57,10 +71,10 @@ def test_a_token_of_an_older_master_key_is_good_as_long_as_that_is_known() -> No
     token, newest = token_of(), before[0][0] + 1
     try:
         master.configure([(newest, bytes(range(32))), *before])
-        assert known_device(token, user_id=USER) == DEVICE
+        assert known(token, USER) == DEVICE
         assert token_of() != token
         master.configure([(newest, bytes(range(32)))])
-        assert known_device(token, user_id=USER) is None
+        assert known(token, USER) is None
     finally:
         master.configure(before)
 
@@ -74,7 +88,7 @@ def test_each_answer_of_a_login_session_has_the_same_token(
         renewed = client.post(REFRESH, json={"refresh_token": tokens["refresh_token"]}).json
         assert renewed["device_token"] == tokens["device_token"]
         tokens = renewed
-    device = known_device(tokens["device_token"], user_id=user.id)
+    device = known(tokens["device_token"], user.id)
     assert str(device) == tokens["session_id"]
 
 
@@ -93,8 +107,8 @@ def test_a_device_that_shows_its_token_is_the_same_device(
         renewed = sign_in(client, user, more={"device_token": third["device_token"]})
     # A year from the last sign-in, not from the first one.
     with later(500 * 24 * 3600):
-        assert known_device(renewed["device_token"], user_id=user.id) == ids[0]
-        assert known_device(first["device_token"], user_id=user.id) is None
+        assert known(renewed["device_token"], user.id) == ids[0]
+        assert known(first["device_token"], user.id) is None
 
 
 def test_a_login_session_from_before_device_tokens_is_its_own_device(
@@ -104,7 +118,7 @@ def test_a_login_session_from_before_device_tokens_is_its_own_device(
     tokens = sign_in(client, user)
     sql("UPDATE login_sessions SET device_id = NULL WHERE id = :id", id=tokens["session_id"])
     renewed = client.post(REFRESH, json={"refresh_token": tokens["refresh_token"]}).json
-    assert str(known_device(renewed["device_token"], user_id=user.id)) == tokens["session_id"]
+    assert str(known(renewed["device_token"], user.id)) == tokens["session_id"]
 
 
 @pytest.mark.parametrize("kind", ["nonsense", "another user's", "old", "long"])
@@ -119,7 +133,7 @@ def test_a_token_that_is_no_good_is_no_error(
         "long": "x" * 1000,
     }[kind]
     tokens = sign_in(client, user, more={"device_token": token})
-    assert str(known_device(tokens["device_token"], user_id=user.id)) == tokens["session_id"]
+    assert str(known(tokens["device_token"], user.id)) == tokens["session_id"]
 
 
 @pytest.mark.parametrize("token", [1, "", "x" * 1001, ["x"]])

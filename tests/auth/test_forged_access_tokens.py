@@ -31,6 +31,7 @@ from tests.people import TestUser
 
 MakeUser = Callable[..., TestUser]
 ME = "/api/v1/users/me"
+LOGOUT = "/api/v1/auth/logout"
 
 FORGED: dict[str, Callable[[str], str]] = {
     "empty": lambda _: "",
@@ -187,8 +188,10 @@ def test_a_forged_token_is_refused_everywhere(
     client: Client, make_user: MakeUser, protected: list[tuple[str, str]], kind: str
 ) -> None:
     token = FORGED[kind](make_user(roles=("admin",)).token)
-    sent = {"data": b"{", "content_type": "application/json"}
+    malformed = {"data": b"{", "content_type": "application/json"}
     for method, path in protected:
+        # Signing out takes another proof as well, which could stand in the body.
+        sent = {} if path == LOGOUT else malformed
         answer = client.request(method, path, token=token, **sent)
         assert (answer.status_code, answer.json["error"]["code"]) == (401, "UNAUTHENTICATED"), path
         assert answer.headers["WWW-Authenticate"] == "Bearer"

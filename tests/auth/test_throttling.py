@@ -241,9 +241,7 @@ def test_sign_in_without_an_address_is_counted_by_identity(
     assert statuses(answers) == [401] * 10 + [429]
 
 
-def test_signing_up_is_limited_by_identity_whatever_comes_of_it(
-    client: Client, limited: SwitchOn
-) -> None:
+def test_refused_sign_ups_are_limited_by_identity(client: Client, limited: SwitchOn) -> None:
     email = nobody()
 
     def register(name: str, password: str = "correct-horse-7-battery") -> Any:
@@ -254,8 +252,67 @@ def test_signing_up_is_limited_by_identity_whatever_comes_of_it(
         assert register("", "").status_code == 422
         assert register("Ada", "password").status_code == 422
         assert register("Ada").status_code == 201
-        assert statuses(register("Ada") for _ in range(8)) == [409] * 8
+        assert statuses(register("Ada") for _ in range(9)) == [409] * 9
         assert_limited(register("Ada"), limit=10, within=MINUTES_15)
+
+
+def test_signing_up_is_given_back(client: Client, limited: SwitchOn) -> None:
+    address = elsewhere()
+
+    def register(email: str) -> Any:
+        body = {"email": email, "name": "Ada", "password": "correct-horse-7-battery"}
+        return client.post(REGISTER, json=body, environ_base={"REMOTE_ADDR": address})
+
+    with later(0):
+        assert statuses(register(nobody()) for _ in range(101)) == [201] * 101
+
+
+def test_whoever_uses_up_an_address_does_not_lock_out_the_devices_behind_it(
+    client: Client, limited: SwitchOn, make_user: MakeUser
+) -> None:
+    user, address = make_user(), elsewhere()
+    here = {"environ_base": {"REMOTE_ADDR": address}}
+    body = {"email": user.email, "password": user.password}
+    with later(0):
+        known = client.post(LOGIN, json=body, **here).json["device_token"]
+        while client.get("/.well-known/jwks.json", **here).status_code == 200:
+            pass
+        assert client.post(LOGIN, json=body, **here).status_code == 429
+        answer = client.post(LOGIN, json=body | {"device_token": known}, **here)
+        assert answer.status_code == 200
+
+
+def test_devices_from_before_a_change_of_password_have_no_allowance(
+    client: Client, limited: SwitchOn, make_user: MakeUser
+) -> None:
+    """Whoever knew the old password could have made many of them."""
+    user = make_user()
+    old = {"email": user.email, "password": user.password}
+    made = [client.post(LOGIN, json=old).json["device_token"] for _ in range(3)]
+    kept = client.post(LOGIN, json=old).json
+    new = "another-one-of-1822"
+    changed = client.put(
+        "/api/v1/users/me/password",
+        token=kept["access_token"],
+        json={"current_password": user.password, "new_password": new},
+    )
+    assert changed.status_code == 204
+    renewed = client.post(
+        "/api/v1/auth/refresh", json={"refresh_token": kept["refresh_token"]}
+    ).json["device_token"]
+    with later(0):
+        guesses = [
+            client.post(
+                LOGIN,
+                json=old | {"device_token": made[n % 3]},
+                environ_base={"REMOTE_ADDR": elsewhere()},
+            )
+            for n in range(11)
+        ]
+        assert statuses(guesses) == [401] * 10 + [429]
+        # The device that stayed signed in has a new one.
+        right = {"email": user.email, "password": new, "device_token": renewed}
+        assert client.post(LOGIN, json=right).status_code == 200
 
 
 def test_signing_up_is_limited_by_network(client: Client, limited: SwitchOn) -> None:

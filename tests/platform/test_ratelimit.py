@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Row
 from structlog.testing import capture_logs
 
-from app.platform import clock, counters, metrics, ratelimit
+from app.platform import clock, counters, metrics, origin, ratelimit
 from app.platform.counters import Count, Memory, Postgres, Store, StoreAway
 from app.platform.errors import TooManyRequests
 from app.platform.ratelimit import Limit, Taken
@@ -128,14 +128,14 @@ def test_a_worker_remembers_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_network_is_an_ipv4_address_or_a_64_of_ipv6() -> None:
-    assert ratelimit.network("203.0.113.9") == "203.0.113.9"
-    assert ratelimit.network("::ffff:203.0.113.9") == "203.0.113.9"
-    assert ratelimit.network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
-    assert ratelimit.network("2001:db8:1:2::1") == "2001:db8:1:2::/64"
-    assert ratelimit.network("2001:db8:1:3::1") != ratelimit.network("2001:db8:1:2::1")
-    assert ratelimit.network("fe80::1%eth0") == "fe80::/64"
-    assert ratelimit.network("somewhere") == "somewhere"
-    assert ratelimit.network(None) is None
+    assert origin.network("203.0.113.9") == "203.0.113.9"
+    assert origin.network("::ffff:203.0.113.9") == "203.0.113.9"
+    assert origin.network("2001:db8:1:2:3:4:5:6") == "2001:db8:1:2::/64"
+    assert origin.network("2001:db8:1:2::1") == "2001:db8:1:2::/64"
+    assert origin.network("2001:db8:1:3::1") != origin.network("2001:db8:1:2::1")
+    assert origin.network("fe80::1%eth0") == "fe80::/64"
+    assert origin.network("somewhere") == "somewhere"
+    assert origin.network(None) is None
 
 
 def test_a_refusal_says_how_much_and_when(switch_on: SwitchOn) -> None:

@@ -13,7 +13,24 @@ from app.users import passwords
 
 
 @pytest.mark.parametrize(
-    "password", ["password123", "PassWord123", "12345678", "qwertyuiop", "elephant", "Elizabeth"]
+    "password",
+    [
+        "password123",
+        "PassWord123",
+        "12345678",
+        "qwertyuiop",
+        "elephant",
+        "Elizabeth",
+        # In no list, and the first that anybody's program makes out of one.
+        "987654321",
+        "00000000",
+        "123123123",
+        "abcdefgh",
+        "p@ssword",
+        "Qwerty12345",
+        " test1234 ",
+        " " * 8,
+    ],
 )
 def test_common_passwords_and_single_words_are_guessable(password: str) -> None:
     assert passwords.is_guessable(password, email="ada@example.com", name="Ada")
@@ -36,7 +53,10 @@ def test_ones_own_address_or_name_is_guessable(password: str) -> None:
     )
 
 
-@pytest.mark.parametrize("password", ["correct horse battery staple", "x" * 128, "пароль-1815"])
+@pytest.mark.parametrize(
+    "password",
+    ["correct horse battery staple", "x" * 128, "пароль-1815", "secret-password", "Test1234!"],
+)
 def test_other_passwords_are_not_guessable_however_long(password: str) -> None:
     assert not passwords.is_guessable(password, email="ada@example.com", name="Ada")
 
