@@ -150,6 +150,8 @@ def list_events(
 ) -> list[dict[str, Any]]:
     """Return the events that match every filter given, newest first; both times are exclusive.
 
+    What staff wrote as a reason stands in `details`, until it is erased with the subject's data.
+
     Raises Unavailable.
     """
     equal = {
@@ -164,7 +166,7 @@ def list_events(
     if created_before is not None:
         wanted.append(audit_events.c.created_at < created_before)
     return [
-        {**row, "address": _address(row)}
+        {**row, "details": row["details"] | _reason(row), "address": _personal(row).get("address")}
         for row in _page(wanted, after=after, limit=limit, offset=offset)
     ]
 
@@ -184,7 +186,7 @@ def security_log(
             "id": row["id"],
             "action": row["action"],
             "by": _by(row, actor),
-            "address": _address(row) if row["actor_id"] == actor.user_id else None,
+            "address": _personal(row).get("address") if row["actor_id"] == actor.user_id else None,
             "created_at": row["created_at"],
         }
         for row in _page(about, after=after, limit=limit, offset=offset)
@@ -205,10 +207,14 @@ def _page(
         return connection.execute(statement, {"limit": limit, "offset": offset}).mappings().all()
 
 
-def _address(row: RowMapping) -> str | None:
-    """Return the address in an event's personal part, unless that is erased or has none."""
-    address: str | None = None if row["data"] is None else orjson.loads(row["data"]).get("address")
-    return address
+def _personal(row: RowMapping) -> dict[str, Any]:
+    """Return an event's personal part; nothing when it is erased or never had one."""
+    data: dict[str, Any] = {} if row["data"] is None else orjson.loads(row["data"])
+    return data
+
+
+def _reason(row: RowMapping) -> dict[str, str]:
+    return {name: text for name, text in _personal(row).items() if name == "reason"}
 
 
 def _by(row: RowMapping, reader: Actor) -> str:

@@ -15,7 +15,7 @@ from flask import Flask, current_app, g, request
 from app.platform import ratelimit
 from app.platform.actor import Actor
 from app.platform.edge import PROBES
-from app.platform.errors import AppError, Forbidden, Unauthenticated
+from app.platform.errors import AppError, Forbidden, TooManyRequests, Unauthenticated
 
 View = TypeVar("View", bound=Callable[..., Any])
 PUBLIC = "public"
@@ -92,8 +92,10 @@ def counted_if_refused(view: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return view(**ids)
         except AppError as refusal:
+            # Who has used up a limit of their own has proven who they are.
+            counts = refusal.status < 500 and not isinstance(refusal, TooManyRequests)
             actor = current_actor()
-            if actor.kind == "anonymous" and refusal.status < 500:
+            if actor.kind == "anonymous" and counts:
                 ratelimit.take_of_address(actor.address)
             raise
 

@@ -25,7 +25,7 @@ from tests.auth.browsing import (
     cookies,
     deletes,
 )
-from tests.auth.refreshing import REFRESH, Sql, assert_refused, stored, use
+from tests.auth.refreshing import REFRESH, Sql, assert_refused, login, stored, use
 from tests.client import Client
 from tests.database import pool_on
 from tests.people import TestUser
@@ -263,6 +263,16 @@ def test_an_access_token_signs_out_by_itself_and_deletes_the_cookie(page: Page, 
     answer = page.client.post(LOGOUT, token=page.tokens["access_token"], headers=foreign)
     assert (answer.status_code, deletes(answer)) == (204, True)
     assert stored(sql, page.tokens)["ended_reason"] == "logout"
+
+
+def test_the_cookie_of_another_login_session_stays(page: Page, user: TestUser) -> None:
+    """An access token ends its own login session, and the browser keeps the other one's cookie."""
+    for path in (LOGOUT, "/api/v1/auth/logout-all"):
+        other = login(page.client, user).json["access_token"]
+        answer = page.post(path, token=other)
+        assert answer.status_code == 204
+        assert "Set-Cookie" not in answer.headers
+    assert deletes(page.refresh())
 
 
 def test_an_access_token_that_ran_out_does_not_keep_from_signing_out(page: Page) -> None:

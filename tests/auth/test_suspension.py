@@ -189,6 +189,18 @@ def test_suspending_takes_a_permission(client: Client, make_user: MakeUser, role
     assert client.get(ME, token=user.token).status_code == 200
 
 
+def test_the_audit_trail_shows_staff_the_reason(
+    client: Client, support: TestUser, make_user: MakeUser
+) -> None:
+    user = make_user()
+    assert suspend(client, support, user.id).status_code == 200
+    query = {"subject_id": str(user.id), "action": "auth.user.suspended"}
+    listed = client.get("/api/v1/audit/events", token=support.token, query_string=query)
+    assert [event["details"] for event in listed.json["items"]] == [
+        {"until": None, "reason": REASON}
+    ]
+
+
 @pytest.mark.parametrize(
     ("more", "field"),
     [

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from app.platform import db
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
+from tests.database import pool_on
 from tests.platform.things import Thing, add, execute, names
 
 pytestmark = pytest.mark.usefixtures("own_pool")
@@ -129,6 +130,19 @@ def test_options_in_the_url_are_kept_beside_ours(own: Settings) -> None:
     with db.one_connection(given) as connection:
         assert connection.scalar(text("SHOW work_mem")) == "5MB"
         assert connection.scalar(text("SHOW lock_timeout")) == "3s"
+
+
+def test_a_server_that_has_become_a_standby_is_a_passing_fault(own: Settings) -> None:
+    url = make_url(own.database_url).update_query_dict(
+        {"options": "-c default_transaction_read_only=on"}
+    )
+    standby = replace(own, database_url=url.render_as_string(hide_password=False))
+    with pool_on(standby, instead_of=own):
+        with pytest.raises(Unavailable), db.transaction() as session:
+            session.execute(text("DELETE FROM things"))
+        with pytest.raises(Unavailable):
+            db.first_row("DELETE FROM things RETURNING id", {})
+        assert db.first_row("SELECT 1 AS one", {}).one == 1
 
 
 def test_other_errors_of_the_database_pass_unchanged() -> None:

@@ -226,6 +226,27 @@ def test_a_refresh_token_that_is_genuine_does_not_count_and_a_forged_one_does(
         assert logout(refresh_token=token) == 204
 
 
+def test_refreshing_counts_for_the_user(
+    client: Client, switch_on: SwitchOn, make_user: MakeUser
+) -> None:
+    """Each refresh is a write and a signature: nobody has as many as they like."""
+    user, other, address = make_user(), make_user(), somewhere()
+    switch_on(rate_limit_user_per_minute=7, rate_limit_anonymous_per_minute=1)
+
+    def refresh(token: str) -> Any:
+        return client.post(REFRESH, json={"refresh_token": token}, **at(address))
+
+    token = user.refresh_token
+    with later(0):
+        for _ in range(7):
+            token = refresh(token).json["refresh_token"]
+        assert_limited(refresh(token), limit=7, within=60)
+        # Neither for their neighbours nor for good.
+        assert refresh(other.refresh_token).status_code == 200
+    with later(61):
+        assert refresh(token).status_code == 200
+
+
 def test_what_fails_for_a_reason_of_ours_does_not_count(
     client: Client, switch_on: SwitchOn, make_user: MakeUser, settings: Settings
 ) -> None:
