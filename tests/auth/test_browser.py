@@ -273,6 +273,9 @@ def test_the_cookie_of_another_login_session_stays(page: Page, user: TestUser) -
         assert answer.status_code == 204
         assert "Set-Cookie" not in answer.headers
     assert deletes(page.refresh())
+    own = login(page.client, user).json["access_token"]
+    answer = page.holding("none of ours").post(LOGOUT, token=own)
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (204, False)
 
 
 def test_an_access_token_that_ran_out_does_not_keep_from_signing_out(page: Page) -> None:

@@ -83,6 +83,22 @@ def test_five_guesses_of_one_identity_from_one_address(
         assert statuses(guess(client, user.email) for _ in range(6)) == [401] * 5 + [429]
 
 
+def test_what_the_identity_refuses_does_not_renew_the_time_of_the_address(
+    client: Client, limited: SwitchOn
+) -> None:
+    """Or who tries again and again, and is refused for others' guesses, would never be let in."""
+    email, address = nobody(), elsewhere()
+    with later(0):
+        assert guess(client, email, address=address).status_code == 401
+        assert statuses(guess(client, email) for _ in range(9)) == [401] * 9
+    with later(MINUTES_15 - 10):
+        assert guess(client, email, address=address).status_code == 429
+    with later(MINUTES_15 + 1):
+        assert statuses(guess(client, email, address=address) for _ in range(6)) == (
+            [401] * 5 + [429]
+        )
+
+
 def test_a_hundred_guesses_from_one_network(client: Client, limited: SwitchOn) -> None:
     with later(0):
         network = elsewhere().removesuffix("::1")

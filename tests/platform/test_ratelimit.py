@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from threading import Barrier, Event
@@ -15,7 +16,7 @@ from structlog.testing import capture_logs
 
 from app.platform import clock, counters, metrics, origin, ratelimit
 from app.platform.counters import Count, Memory, Postgres, Store, StoreAway
-from app.platform.errors import TooManyRequests
+from app.platform.errors import Conflict, NotFound, TooManyRequests
 from app.platform.ratelimit import Limit, Taken
 from app.platform.settings import Settings
 from tests.database import pool_on
@@ -163,6 +164,27 @@ def test_taking_of_several_takes_of_all_or_none(switch_on: SwitchOn) -> None:
         with pytest.raises(TooManyRequests):
             ratelimit.take_all([(HOUR, ("a",)), (single, ("b",))])
     assert len(ratelimit.take_all([(HOUR, ("a",))] * 7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left"),
+    [(None, 7), (NotFound, 7), (Conflict, 6), (RuntimeError, 6), (KeyboardInterrupt, 6)],
+)
+def test_what_is_counted_is_given_back_unless_it_is_kept_or_broke_off(
+    switch_on: SwitchOn, outcome: type[BaseException] | None, left: int
+) -> None:
+    switch_on()
+    wanted = [(HOUR, ("a",)), (replace(HOUR, name="other"), ("b",))]
+    with (
+        pytest.raises(outcome) if outcome else nullcontext(),
+        ratelimit.counted(wanted, kept=(Conflict,)),
+    ):
+        if outcome is not None:
+            raise outcome
+    for limit, subject in wanted:
+        assert len(ratelimit.take_all([(limit, subject)] * left)) == left
+        with pytest.raises(TooManyRequests):
+            ratelimit.take(limit, *subject)
 
 
 def test_nothing_is_given_back_into_another_time(switch_on: SwitchOn) -> None:

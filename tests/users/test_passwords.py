@@ -25,11 +25,17 @@ from app.users import passwords
         "987654321",
         "00000000",
         "123123123",
+        "12341234",
         "abcdefgh",
         "p@ssword",
         "Qwerty12345",
+        "test1234",
+        # Spaces at the ends make it neither another one nor too long to look at.
+        "password ",
         " test1234 ",
+        "password" + " " * 120,
         " " * 8,
+        " " * 128,
     ],
 )
 def test_common_passwords_and_single_words_are_guessable(password: str) -> None:
@@ -55,7 +61,15 @@ def test_ones_own_address_or_name_is_guessable(password: str) -> None:
 
 @pytest.mark.parametrize(
     "password",
-    ["correct horse battery staple", "x" * 128, "пароль-1815", "secret-password", "Test1234!"],
+    [
+        "correct horse battery staple",
+        "x" * 128,
+        "пароль-1815",
+        "lovelace-1843-notes",
+        "secret-password",
+        "Test1234!",
+        "goodpassword",
+    ],
 )
 def test_other_passwords_are_not_guessable_however_long(password: str) -> None:
     assert not passwords.is_guessable(password, email="ada@example.com", name="Ada")
