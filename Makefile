@@ -74,8 +74,11 @@ format: .venv/.dev ## rewrite the code in the project's style
 DECLARED = $(BIN)/python -c 'import configparser, sys; \
 	setup = configparser.ConfigParser(); setup.read("setup.cfg"); \
 	print(setup[sys.argv[1]][sys.argv[2]])' $(1)
+# Extras stay in the locks: where one names `coverage` and a dependency asks for `coverage[toml]`, older pips look for
+# the newest of it and then refuse it for having no hash.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--only-binary :all: --no-annotate --no-emit-index-url --custom-compile-command "make lock"
+	--only-binary :all: --no-strip-extras --no-annotate --no-emit-index-url \
+	--custom-compile-command "make lock"
 
 lock: .venv/.dev ## resolve setup.cfg into requirements*.txt, with hashes
 	$(call DECLARED,options install_requires) | $(COMPILE) - -o requirements.txt
