@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryFile
+from typing import IO
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Debian's Python stands for the base image's: the image's user can't run one below a home folder.
@@ -39,8 +41,13 @@ class Image:
         """Return where a path of the image lies on this machine."""
         return self.root / (Path(self.folder) / path).relative_to("/")
 
-    def start(self, command: list[str], settings: dict[str, str]) -> subprocess.Popen[str]:
-        """Start a command as the image's user, with the image's environment and nothing else."""
+    def start(
+        self, command: list[str], settings: dict[str, str], *, output: IO[str]
+    ) -> subprocess.Popen[bytes]:
+        """Start a command as the image's user, with the image's environment and nothing else.
+
+        What it says goes to a file: a pipe that nobody reads fills up, and then it stands still.
+        """
         environment = self.environment | settings
         program = shutil.which(command[0], path=environment["PATH"])
         assert program is not None, f"the image has no {command[0]}"
@@ -51,17 +58,16 @@ class Image:
             cwd=self.inside(),
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=output,
+            stderr=output,
             **identity,
         )
 
     def run(self, command: list[str], settings: dict[str, str]) -> tuple[int, str]:
         """Run a command to its end; return its exit code and what it said."""
-        with self.start(command, settings) as process:
-            said, _ = process.communicate(timeout=60)
-        return process.returncode, said
+        with TemporaryFile("w+") as output:
+            code = self.start(command, settings, output=output).wait(timeout=60)
+            return code, _text(output)
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Return size and time of change of everything that must not change."""
@@ -77,13 +83,19 @@ def serving(image: Image, settings: dict[str, str]) -> Iterator[None]:
     """Run the image's command until the block ends, then stop it as an orchestrator does."""
     # The service never gets the URL of the tables' owner.
     own = {name: value for name, value in settings.items() if "MIGRATION" not in name}
-    with image.start(image.command, own) as process:
+    with TemporaryFile("w+") as output:
+        process = image.start(image.command, own, output=output)
         try:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+            code = process.wait(timeout=60)
+        assert code == 0, _text(output)
+
+
+def _text(output: IO[str]) -> str:
+    output.seek(0)
+    return output.read()
 
 
 def build(root: Path, **arguments: str) -> Image:
