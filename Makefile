@@ -5,12 +5,15 @@ BIN := .venv/bin
 
 # Where a gap in the tests costs money or lets somebody in: every line and every branch is tested.
 CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/platform/guards.py \
-	app/auth/tokens.py app/auth/device_tokens.py app/auth/cookies.py
+	app/auth/tokens.py app/auth/key_texts.py app/auth/device_tokens.py app/auth/cookies.py
+
+# One more than there are CPUs: many tests wait for a while.
+TEST_PROCESSES := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 # What a PostgreSQL other than the embedded one could do otherwise.
 DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
 
-.PHONY: help run test test-database test-system bench bench-timing lint secrets format lock FORCE
+.PHONY: help run test test-database test-long test-system bench bench-timing lint secrets format lock FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
@@ -18,12 +21,12 @@ help: ## show this list
 # Whoever has a database, by variable or by .env, doesn't get another one installed.
 OWN_DATABASE := $(APP_DATABASE_URL)$(APP_DATABASE_URL_FILE)$(shell grep -sE '^(export )?APP_DATABASE_URL' .env)
 
-run: .venv/.service $(if $(OWN_DATABASE),,.venv/.embedded) ## start everything: PostgreSQL, migrations and the service, until Ctrl-C
+run: .venv/.service $(if $(OWN_DATABASE),,.venv/.embedded) ## start everything: PostgreSQL, migrations, web server and worker, until Ctrl-C
 	@exec $(BIN)/python -m app.launcher
 
 test: .venv/.dev ## run the tests with coverage, on a PostgreSQL of their own or on TEST_DATABASE_URL
 	$(BIN)/coverage erase
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal --cov --cov-report=
+	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=worksteal --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95
 	@for module in $(CRITICAL); do \
 		$(BIN)/coverage report --include=$$module --fail-under=100 || exit 1; \
@@ -33,13 +36,16 @@ test-database: .venv/.dev ## run the ledger's and the migrations' tests on the P
 	@test -n "$$TEST_DATABASE_URL" || { echo "Set TEST_DATABASE_URL to a role that may create databases and roles." >&2; exit 1; }
 	$(BIN)/pytest --numprocesses=auto $(DATABASE_TESTS)
 
+test-long: .venv/.dev ## run the races of one-time tokens fifty times each
+	TEST_ROUNDS=50 $(BIN)/pytest --numprocesses=auto tests/auth/test_mail_tokens.py
+
 test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
 	$(BIN)/pytest tests/system
 
 bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about three minutes
 	@$(BIN)/python -m benchmarks
 
-bench-timing: .venv/.embedded ## measure whether a refused login tells by its time who has an account
+bench-timing: .venv/.embedded ## measure whether an answer tells by its time who has an account
 	@$(BIN)/python -m benchmarks.timing
 
 lint: .venv/.dev ## check style, types, imports, dependencies, container files, and that no secret is there
@@ -54,11 +60,11 @@ lint: .venv/.dev ## check style, types, imports, dependencies, container files, 
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(MAKE) --no-print-directory secrets
 
-# What `make lint` and the hook before a commit share.
+# What `make lint` and the hook before a commit share. Names of events and mails about API keys are no secrets.
 # Tests make up passwords and addresses with passwords; keys and tokens are looked for there as well.
 secrets:
 	git ls-files -z --cached --others --exclude-standard -- ':!requirements*.txt' ':!tests' \
-		| xargs -0 $(BIN)/detect-secrets-hook --exclude-lines 'user:password@|@example\.com'
+		| xargs -0 $(BIN)/detect-secrets-hook --exclude-lines 'user:password@|@example\.com|"(auth\.)?api_key[._][a-z]+"$$'
 	git ls-files -z --cached --others --exclude-standard -- tests \
 		| xargs -0 $(BIN)/detect-secrets-hook --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
 

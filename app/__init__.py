@@ -24,7 +24,16 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app import cli
     from app.audit import routes as audit_routes
     from app.audit import service as audit
-    from app.auth import authentication, password_routes, session_routes, suspension_routes
+    from app.auth import (
+        account_routes,
+        api_key_routes,
+        authentication,
+        pages,
+        password_routes,
+        registration,
+        session_routes,
+        suspension_routes,
+    )
     from app.auth import routes as auth_routes
     from app.auth import service as auth
     from app.credits import routes as credits_routes
@@ -47,6 +56,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         ratelimit,
     )
     from app.platform.settings import load_settings
+    from app.support import routes as support_routes
     from app.users import passwords
     from app.users import routes as users_routes
 
@@ -64,6 +74,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     # By the oldest version: machines that know a new one already go on counting with the others.
     ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
     passwords.configure(settings)
+    registration.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)
 
@@ -90,17 +101,21 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     for blueprint in (
         users_routes.blp,
         auth_routes.blp,
+        account_routes.blp,
         password_routes.blp,
         session_routes.blp,
         suspension_routes.blp,
+        api_key_routes.blp,
         credits_routes.blp,
         audit_routes.blp,
+        support_routes.blp,
     ):
         versioned.register_blueprint(blueprint)
     api.register_blueprint(versioned)
     api.register_blueprint(keys_routes.blp)
     health.install(app, settings, checks={"keys": keys.readiness})
     docs.install(app)
+    pages.install(app)
     openapi.install(app, api)
     cli.install(app, settings)
     return app

@@ -1,4 +1,4 @@
-"""The operator's commands: `flask users …`, `auth …`, `keys …`, `credits …`, `flask health`.
+"""The operator's commands: `flask users …`, `auth …`, `keys …`, `credits …`, `mail …`, `worker`.
 
 Thin: they call the services that the routes call, and print what came of it.
 """
@@ -20,10 +20,12 @@ from marshmallow import ValidationError
 from app.credits import verification
 from app.keys import rotation
 from app.keys.values import Change
+from app.mail import service as mail_service
 from app.platform import db, migrations
 from app.platform.actor import Actor
 from app.platform.errors import AppError
 from app.platform.settings import Settings
+from app.support import erasure
 from app.users import calibration
 from app.users import service as users_service
 from app.users.schemas import UserIn
@@ -32,6 +34,7 @@ users = AppGroup("users", help="People who can sign in.")
 auth = AppGroup("auth", help="Signing in.")
 keys = AppGroup("keys", help="The keys that sign access tokens.")
 credits_ = AppGroup("credits", help="The ledger.")
+mail = AppGroup("mail", help="Mails that were given up.")
 # How the sentences end that say what an emergency costs.
 _FOREIGN = "a service that keeps the public keys may refuse its tokens for ten minutes."
 
@@ -48,6 +51,8 @@ def install(app: Flask, settings: Settings) -> None:
     app.cli.add_command(auth)
     app.cli.add_command(keys)
     app.cli.add_command(credits_)
+    app.cli.add_command(mail)
+    app.cli.add_command(worker)
     app.cli.add_command(health)
 
 
@@ -64,8 +69,17 @@ def create_admin(email: str, name: str) -> None:
         problems = [f"{field}: {' '.join(said)}" for field, said in refusal.messages_dict.items()]
         raise click.ClickException("\n".join(problems)) from None
     with _database():
-        user = users_service.register(**given, roles=("admin",), actor=Actor(kind="cli"))
+        user = users_service.create_admin(**given, actor=Actor(kind="cli"))
     click.echo(f"Created administrator {user.email} with id {user.id}.")
+
+
+@users.command("erase")
+@click.argument("user_id", type=click.UUID)
+def erase(user_id: UUID) -> None:
+    """Erase a user who is being deleted at once; nothing brings them back."""
+    with _database():
+        erasure.erase_now(user_id, actor=Actor(kind="cli"))
+    click.echo(f"User {user_id} is erased.")
 
 
 @auth.command("calibrate")
@@ -150,6 +164,44 @@ def revoke(kid: UUID) -> None:
     with _signing_keys():
         signing = rotation.revoke(key_id=kid, actor=Actor(kind="cli"))
     click.echo(f"Key {kid} is revoked, and key {signing} signs; {_FOREIGN}")
+
+
+@mail.command("list")
+def list_mails() -> None:
+    """Show how many mails wait, and those that were given up: id, kind, since when."""
+    with _database():
+        number, since = mail_service.waiting()
+        dead = mail_service.list_dead()
+    oldest = f", the oldest since {_time(since)}" if since else ""
+    click.echo(f"{number} waiting{oldest}; {len(dead)} given up.")
+    for row in dead:
+        click.echo(f"{row.id}  {row.kind:18}  since {_time(row.settled_at)}")
+
+
+@mail.command("retry")
+@click.argument("mail_id", type=click.UUID, required=False)
+def retry_mails(mail_id: UUID | None) -> None:
+    """Try a mail that was given up again, or all of them."""
+    with _database():
+        number = mail_service.retry(mail_id)
+    click.echo(f"{number} {'mail is' if number == 1 else 'mails are'} tried again.")
+
+
+@click.command("worker")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    # Shorter than the 45 s after which the service's processes are killed.
+    default=35,
+    show_default=True,
+    help="Seconds to finish jobs in when it is told to stop; the others go to another worker.",
+)
+def worker(grace: float) -> None:
+    """Send mails and do the other jobs, until SIGTERM or Ctrl-C."""
+    # Nothing else needs its libraries.
+    from app.worker import running
+
+    running.run(_settings(), grace=grace)
 
 
 @click.command("health")

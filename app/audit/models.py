@@ -3,7 +3,7 @@
 Checks, triggers and the reasons for each column stand in the migration.
 """
 
-from sqlalchemy import Column, DateTime, Index, LargeBinary, Table, Text, Uuid
+from sqlalchemy import Column, DateTime, Index, LargeBinary, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.platform.db import Base
@@ -35,4 +35,6 @@ audit_personal = Table(
     Column("subject_id", Uuid, index=True),
     Column("salt", LargeBinary, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), index=True),
+    Index("ix_audit_personal_undated", "event_id", postgresql_where=text("created_at IS NULL")),
 )

@@ -68,9 +68,10 @@ def record(
     """Write an event, in the caller's transaction and one round trip, and return its id.
 
     `details` hold no personal data; `personal` does, and is kept apart together with the actor's
-    address and user agent.
+    address and user agent. Of what an API key does they say which one it was.
     """
     event_id = ids.new()
+    by_key = {} if actor.api_key_id is None else {"api_key_id": str(actor.api_key_id)}
     event: dict[str, Any] = {
         "event_id": event_id,
         "event_action": action.value,
@@ -79,7 +80,7 @@ def record(
         "event_subject_type": subject_type,
         "event_subject_id": subject_id,
         "event_request_id": actor.request_id,
-        "event_details": dict(details or {}),
+        "event_details": {**(details or {}), **by_key},
         "event_personal_digest": None,
         "event_created_at": clock.now(),
     }
@@ -104,6 +105,7 @@ def record(
             "personal_subject_id": owner,
             "personal_salt": salt,
             "personal_data": content,
+            "personal_created_at": event["event_created_at"],
         },
     )
     return event_id

@@ -1,6 +1,6 @@
 """What can be refused about signing in."""
 
-from app.platform.errors import Forbidden, Unauthenticated
+from app.platform.errors import Conflict, Forbidden, Unauthenticated
 
 
 class InvalidCredentials(Unauthenticated):
@@ -15,6 +15,19 @@ class UserSuspended(Forbidden):
 
     code = "USER_SUSPENDED"
     message = "You are suspended."
+
+
+class EmailNotVerified(Forbidden):
+    """The password is right, and the address has to be verified before signing in."""
+
+    code = "EMAIL_NOT_VERIFIED"
+    message = "Follow the link in the mail that we sent you, or have your password reset."
+
+
+class ResetRequired(Forbidden):
+    """The password is right, and another one has to be set before signing in."""
+
+    message = "Set a new password: the link is in the mail that we sent you."
 
 
 class SelfSuspension(Forbidden):
@@ -35,3 +48,18 @@ class SessionRevoked(Unauthenticated):
 
     code = "SESSION_REVOKED"
     message = "This login session has ended. Sign in again."
+
+
+class TooManyApiKeys(Conflict):
+    """The user has as many API keys as anybody may have."""
+
+    message = "You have 50 API keys that are good. Delete one first."
+
+
+class ScopeNotHeld(Forbidden):
+    """Nobody gives an API key a permission that they lack themselves."""
+
+    def __init__(self, permission: str) -> None:
+        """Take the permission."""
+        super().__init__(f"You lack the permission {permission} yourself.")
+        self.permission = permission

@@ -8,7 +8,10 @@ from app.audit import service as audit
 from app.audit.actions import Action
 from app.auth import sessions
 from app.auth.errors import InvalidCredentials
+from app.auth.recovery import VOIDED
 from app.auth.values import EndReason
+from app.mail import service as mail
+from app.mail.values import Kind
 from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import transaction
@@ -36,10 +39,7 @@ class PasswordChange:
 
         Raises InvalidCredentials, WeakPassword, Overloaded or Unavailable.
         """
-        user = users.get_credentials(self.actor.user_id)
-        if not passwords.verify(self.current_password, user.password_hash):
-            self._record_refusal()
-            raise InvalidCredentials("The current password is wrong.")
+        user = confirm(self.current_password, actor=self.actor)
         if self.new_password == self.current_password:
             raise WeakPassword("This is the password that you have. Take another one.")
         self._new_hash = passwords.hash_new_password(
@@ -77,14 +77,27 @@ class PasswordChange:
             reason=EndReason.CREDENTIAL,
             but=self.actor.session_id,
         )
+        mail.close(session, user_id=user_id, kinds=VOIDED)
+        mail.request(session, Kind.CREDENTIAL_CHANGED, user_id=user_id)
 
-    def _record_refusal(self) -> None:
-        """Audit a wrong guess in a transaction of its own: decided before, raised after."""
-        with transaction() as session:
-            audit.record(
-                session,
-                Action.CREDENTIAL_REFUSED,
-                actor=self.actor,
-                subject_type="user",
-                subject_id=self.actor.user_id,
-            )
+
+def confirm(password: str, *, actor: Actor) -> UserRow:
+    """Check the actor's normalised current password, and return the credentials as read.
+
+    A wrong guess is audited; the caller counts it.
+
+    Raises InvalidCredentials, Overloaded or Unavailable.
+    """
+    user = users.get_credentials(actor.user_id)
+    if passwords.verify(password, user.password_hash):
+        return user
+    # In a transaction of its own: decided before, raised after.
+    with transaction() as session:
+        audit.record(
+            session,
+            Action.CREDENTIAL_REFUSED,
+            actor=actor,
+            subject_type="user",
+            subject_id=actor.user_id,
+        )
+    raise InvalidCredentials("The current password is wrong.")

@@ -10,7 +10,7 @@ from app.auth.password_change import PasswordChange
 from app.auth.schemas import PasswordChangeIn
 from app.platform import http
 from app.platform.errors import Overloaded
-from app.platform.guards import current_actor
+from app.platform.guards import current_actor, never_for_keys
 from app.platform.http import fails, takes_key
 from app.platform.idempotency import once
 from app.users.errors import WeakPassword
@@ -19,6 +19,7 @@ blp = http.Blueprint("passwords", __name__, url_prefix="/users", description="On
 
 
 @blp.route("/me/password", methods=["PUT"])
+@never_for_keys
 @blp.arguments(PasswordChangeIn())
 @blp.response(204)
 @fails(InvalidCredentials, WeakPassword, Overloaded)

@@ -21,34 +21,37 @@ from app.auth.models import login_sessions
 from app.auth.values import ABSOLUTE, EndReason
 from app.platform.db import first_row, reading
 
-# Whether login session and user are good at this moment, for requests and refreshing alike. A
-# suspension whose time is over needs no job to end it.
-_LIVE = """
-    s.ended_at IS NULL
-    AND s.expires_at > %(now)s
-    AND (u.status = 'active' OR (u.status = 'suspended' AND u.suspended_until <= %(now)s)) IS TRUE
+# Whether a user `u` may sign in at this moment. A suspension whose time is over needs no job to
+# end it.
+USER_IS_LIVE = """
+    (u.status = 'active' OR (u.status = 'suspended' AND u.suspended_until <= %(now)s)) IS TRUE
 """
+# What the API shows of that user: active, by a suspension that is over too; app/users/queries.py
+# says how that is shown.
+USER_AS_SHOWN = """
+    u.id, u.email, u.email_verified, u.name, array_prepend('user', u.roles) AS roles,
+    'active' AS status, u.created_at, u.updated_at,
+    u.version + CAST(u.status = 'suspended' AS integer) AS version
+"""
+# Whether login session and user are good, for requests and refreshing alike.
+_LIVE = f"s.ended_at IS NULL AND s.expires_at > %(now)s AND {USER_IS_LIVE}"
 _READ = """
-SELECT s.user_id, u.roles, s.generation, s.confirmed_at, s.salt,
+SELECT s.user_id, s.device, u.roles, s.generation, s.confirmed_at, s.salt,
     s.created_at, s.last_used_at, s.expires_at,
     coalesce(s.device_id, s.id) AS device_id, u.password_changed_at, $LIVE AS live
 FROM login_sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = %(session_id)s
 """.replace("$LIVE", _LIVE)
 # Runs on every request, so it is plain SQL that the driver gets as it stands. It brings what the
-# API shows of the user as well, which spares `/users/me` a second look at the same row. Who gets
-# here is active, by a suspension that is over too; app/users/service.py says how that is shown.
+# API shows of the user as well, which spares `/users/me` a second look at the same row.
 _FOR_REQUEST = """
-SELECT s.generation, s.confirmed_at,
-    u.id, u.email, u.email_verified, u.name, array_prepend('user', u.roles) AS roles,
-    'active' AS status, u.created_at, u.updated_at,
-    u.version + CAST(u.status = 'suspended' AS integer) AS version
+SELECT s.generation, s.confirmed_at, $SHOWN
 FROM login_sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = %(session_id)s AND $LIVE AND (
     %(key_id)s IS NULL
     OR EXISTS (SELECT FROM signing_keys k WHERE k.id = %(key_id)s AND k.state <> 'revoked')
 )
-""".replace("$LIVE", _LIVE)
+""".replace("$SHOWN", USER_AS_SHOWN).replace("$LIVE", _LIVE)
 
 # Nothing else belongs to these two changes: each is a transaction of its own, in one round trip.
 _CONFIRM = """
@@ -86,6 +89,17 @@ _position = tuple_(login_sessions.c.created_at, login_sessions.c.id)
 _LOOK = select(login_sessions.c.id).where(
     login_sessions.c.id == bindparam("session_id"),
     login_sessions.c.user_id == bindparam("user_id"),
+)
+
+_of_user = select(login_sessions.c.id).where(login_sessions.c.user_id == bindparam("user_id"))
+_EARLIER = select(
+    _of_user.exists().label("any"),
+    _of_user.where(
+        login_sessions.c.device.is_not_distinct_from(bindparam("device")),
+        login_sessions.c.address.is_not_distinct_from(bindparam("address")),
+    )
+    .exists()
+    .label("alike"),
 )
 
 SessionRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -138,6 +152,15 @@ def is_of(*, session_id: UUID, user_id: UUID | None) -> bool:
     with reading() as connection:
         found = connection.execute(_LOOK, {"session_id": session_id, "user_id": user_id})
         return found.first() is not None
+
+
+def earlier(
+    session: Session, *, user_id: UUID, device: str | None, address: str | None
+) -> SessionRow:
+    """Tell whether a user had `any` login session so far, and one `alike` in device and address."""
+    return session.execute(
+        _EARLIER, {"user_id": user_id, "device": device, "address": address}
+    ).one()
 
 
 def start(session: Session, **values: Any) -> None:

@@ -8,6 +8,7 @@ from flask_jwt_extended import JWTManager
 
 from app.auth import cookies, service, sessions, tokens
 from app.auth.errors import (
+    EmailNotVerified,
     InvalidCredentials,
     InvalidRefreshToken,
     SessionRevoked,
@@ -22,6 +23,7 @@ from app.platform.guards import (
     counted_if_refused,
     counts_itself,
     current_actor,
+    never_for_keys,
     or_other_proof,
     public,
 )
@@ -65,7 +67,7 @@ def _refuse(*_reasons: object) -> Response:
 @counts_itself
 @blp.arguments(LoginIn())
 @blp.response(200, _TOKENS)
-@fails(InvalidCredentials, UserSuspended, Forbidden, Overloaded)
+@fails(InvalidCredentials, UserSuspended, EmailNotVerified, Forbidden, Overloaded)
 def login(body: dict[str, Any]) -> Response:
     """Sign in.
 
@@ -109,6 +111,7 @@ def refresh(body: dict[str, Any]) -> Response:
 
 @blp.route("/logout", methods=["POST"])
 @or_other_proof
+@never_for_keys
 @counted_if_refused
 @blp.arguments(LogoutIn())
 @blp.response(204)

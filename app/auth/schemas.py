@@ -5,7 +5,7 @@ from marshmallow import Schema, fields, validate
 from app.auth.values import REASON_MAX, REASON_MIN
 from app.platform.fields import Text, Time
 from app.users.schemas import Email, Password
-from app.users.values import PASSWORD_MIN
+from app.users.values import NAME_MAX, NAME_MIN, PASSWORD_MIN
 
 _EXAMPLE = "what the last answer had as refresh_token"
 
@@ -48,6 +48,38 @@ class PasswordChangeIn(Schema):
 
     current_password = Password(1, required=True)
     new_password = Password(PASSWORD_MIN, required=True)
+
+
+class ForgotIn(Schema):
+    """The address of whom has lost the password."""
+
+    email = Email(required=True)
+
+
+class TokenIn(Schema):
+    """What stands in the link of a mail, behind its `#`."""
+
+    token = Text(1, 1000, required=True)
+
+
+class ResetIn(TokenIn):
+    """A mail's token, and the password to have from now on."""
+
+    new_password = Password(PASSWORD_MIN, required=True)
+
+
+class ProfilePatchIn(Schema):
+    """What to change of who a user is."""
+
+    name = Text(NAME_MIN, NAME_MAX, metadata={"example": "Ada"})
+    email = Email()
+
+
+class ProfileIn(Schema):
+    """Who a user is from now on."""
+
+    name = Text(NAME_MIN, NAME_MAX, required=True, metadata={"example": "Ada"})
+    email = Email(required=True)
 
 
 class SuspendIn(Schema):

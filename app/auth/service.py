@@ -1,6 +1,5 @@
 """Use cases of signing in: login and refresh."""
 
-import hmac
 import os
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -8,12 +7,20 @@ from uuid import UUID
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.auth import device_names, device_tokens, queries, throttling, tokens
-from app.auth.errors import InvalidCredentials, InvalidRefreshToken, SessionRevoked, UserSuspended
+from app.auth import (
+    device_names,
+    device_tokens,
+    hindrances,
+    identities,
+    notices,
+    queries,
+    throttling,
+    tokens,
+)
+from app.auth.errors import InvalidCredentials, InvalidRefreshToken, SessionRevoked
 from app.auth.queries import SessionRow
 from app.auth.tokens import RefreshToken
 from app.auth.values import ABSOLUTE, GRACE, IDLE, EndReason
-from app.keys import master
 from app.platform import clock, ids, ratelimit
 from app.platform.actor import Actor
 from app.platform.db import transaction
@@ -21,9 +28,8 @@ from app.platform.settings import Settings
 from app.users import passwords
 from app.users import service as users
 from app.users.models import UserRow
-from app.users.values import Status, all_roles, email_key
+from app.users.values import Status, all_roles
 
-_ADDRESS_LABEL = "unknown address"
 _SALT_BYTES = 16
 _BEARER = "Bearer"
 _access_seconds = 0
@@ -43,9 +49,10 @@ class Tokens:
 
 
 def configure(settings: Settings) -> None:
-    """Use the settings' lifetime of access tokens from now on."""
+    """Use the settings' lifetime of access tokens and rule of who may sign in, from now on."""
     global _access_seconds
     _access_seconds = settings.auth_access_seconds
+    hindrances.configure(settings)
 
 
 def login(*, email: str, password: str, device_token: str | None = None, actor: Actor) -> Tokens:
@@ -55,7 +62,8 @@ def login(*, email: str, password: str, device_token: str | None = None, actor: 
     password, and gets the same answer. Refusals are audited. A device token that isn't good, or
     another user's, counts as none.
 
-    Raises TooManyRequests, InvalidCredentials, UserSuspended, Overloaded or Unavailable.
+    Raises TooManyRequests, InvalidCredentials, UserSuspended, ResetRequired, EmailNotVerified,
+    Overloaded or Unavailable.
     """
     user = users.find_credentials(email)
     device_id = device_tokens.known_device(
@@ -79,9 +87,11 @@ def _sign_in(
         if user is None or not genuine or user.status in (Status.DELETING, Status.ERASED):
             _record_failure(user, email=email, reason="credentials", actor=actor)
             raise InvalidCredentials
-        if user.status == Status.SUSPENDED and not _is_over(user.suspended_until, clock.now()):
-            _record_failure(user, email=email, reason="suspended", actor=actor)
-            raise UserSuspended
+        hindrance = hindrances.of(user)
+        if hindrance is not None:
+            reason, refusal = hindrance
+            _record_failure(user, email=email, reason=reason, actor=actor)
+            raise refusal
         started = _start_session(user, password=password, device_id=device_id, actor=actor)
         if started is not None:
             return started
@@ -99,11 +109,14 @@ def _start_session(
         new_hash = passwords.hash_password(password)
     session_id, salt, now = ids.new(), os.urandom(_SALT_BYTES), clock.now()
     expires_at = now + IDLE
-    # A device that nobody knows yet is known by its first login session.
-    device_id = device_id or session_id
+    device = device_names.shortened(actor.user_agent)
     with transaction() as session:
         if not users.hold_credentials(session, read=user, new_hash=new_hash):
             return None
+        if device_id is None:
+            notices.new_device(session, user=user, device=device, address=actor.address)
+            # A device that nobody knows yet is known by its first login session.
+            device_id = session_id
         queries.start(
             session,
             id=session_id,
@@ -111,7 +124,7 @@ def _start_session(
             generation=1,
             confirmed_at=now,
             salt=salt,
-            device=device_names.shortened(actor.user_agent),
+            device=device,
             device_id=device_id,
             address=actor.address,
             created_at=now,
@@ -180,15 +193,10 @@ def refresh(*, refresh_token: str, is_shared: bool = False, actor: Actor) -> Tok
         # generation only grows and an end is final: look again, and decide by what is there now.
 
 
-def _is_over(until: datetime | None, now: datetime) -> bool:
-    return until is not None and until <= now
-
-
 def _record_failure(user: UserRow | None, *, email: str, reason: str, actor: Actor) -> None:
     """Audit a refused login in a transaction of its own: decided before, raised after."""
     # Made for known addresses as well, because they must not be quicker or slower.
-    key = master.derive(_ADDRESS_LABEL)
-    identity = hmac.digest(key, email_key(email).encode(), "sha256").hex()
+    identity = identities.pseudonym(email)
     with transaction() as session:
         audit.record(
             session,
@@ -212,6 +220,8 @@ def _in_grace(row: SessionRow, now: datetime) -> bool:
 def _end_for_reuse(sent: RefreshToken, row: SessionRow, *, actor: Actor, now: datetime) -> bool:
     """End the login session and audit it, unless the row has changed since it was read."""
     with transaction() as session:
+        # The user's row first, as everybody does who ends login sessions and writes mails.
+        users.hold_user(session, row.user_id)
         ended = queries.end(
             session,
             session_id=sent.session_id,
@@ -220,6 +230,7 @@ def _end_for_reuse(sent: RefreshToken, row: SessionRow, *, actor: Actor, now: da
             generation=row.generation,
         )
         if ended:
+            notices.reused(session, user_id=row.user_id, device=row.device)
             audit.record(
                 session,
                 Action.REFRESH_REUSED,

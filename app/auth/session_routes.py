@@ -11,7 +11,7 @@ from app.auth import cookies, sessions
 from app.auth.schemas import EmptyIn, LoginSessionListOut, LoginSessionOut
 from app.platform import http, pagination
 from app.platform.fields import Compiled
-from app.platform.guards import current_actor, requires
+from app.platform.guards import current_actor, never_for_keys, requires
 from app.platform.http import exists, fails, takes_key
 from app.platform.idempotency import Answer, once
 from app.platform.pagination import PageQuery
@@ -28,6 +28,7 @@ def _look_for_own(session_id: UUID) -> None:
 
 
 @blp.route("/users/me/sessions")
+@never_for_keys
 @blp.arguments(PageQuery(), location="query")
 @blp.response(200, LoginSessionListOut())
 def list_own(query: dict[str, Any]) -> Response:
@@ -36,6 +37,7 @@ def list_own(query: dict[str, Any]) -> Response:
 
 
 @blp.route("/users/me/sessions", methods=["DELETE"])
+@never_for_keys
 @blp.arguments(EmptyIn())
 @blp.response(204)
 @takes_key
@@ -46,6 +48,7 @@ def end_others(_body: dict[str, Any]) -> Response:
 
 
 @blp.route("/users/me/sessions/<uuid:session_id>", methods=["DELETE"])
+@never_for_keys
 @exists(_look_for_own)
 @blp.arguments(EmptyIn())
 @blp.response(204)
@@ -59,6 +62,7 @@ def end_one(_body: dict[str, Any], session_id: UUID) -> Response:
 
 
 @blp.route("/auth/logout-all", methods=["POST"])
+@never_for_keys
 @blp.arguments(EmptyIn())
 @blp.response(204)
 @takes_key
@@ -70,6 +74,7 @@ def logout_all(_body: dict[str, Any]) -> Response:
 
 
 @blp.route("/users/<uuid:user_id>/sessions")
+@never_for_keys
 @requires("users:suspend")
 @exists(administration.look_for_user)
 @blp.arguments(PageQuery(), location="query")
@@ -80,6 +85,7 @@ def list_for_staff(query: dict[str, Any], user_id: UUID) -> Response:
 
 
 @blp.route("/users/<uuid:user_id>/sessions", methods=["DELETE"])
+@never_for_keys
 @requires("users:suspend")
 @exists(administration.look_for_user)
 @blp.arguments(EmptyIn())

@@ -100,7 +100,7 @@ def end_others(session: Session, *, actor: Actor) -> None:
 
     Raises Unauthenticated.
     """
-    user_id = _hold_own(session, actor)
+    user_id = hold_own(session, actor)
     end_all(session, actor=actor, user_id=user_id, reason=EndReason.ENDED, but=actor.session_id)
 
 
@@ -109,7 +109,7 @@ def end_own(session: Session, *, actor: Actor) -> None:
 
     Raises Unauthenticated.
     """
-    user_id = _hold_own(session, actor)
+    user_id = hold_own(session, actor)
     end_all(session, actor=actor, user_id=user_id, reason=EndReason.ENDED)
 
 
@@ -153,7 +153,11 @@ def owner_of_current(session: Session, actor: Actor) -> UUID:
     return user_id
 
 
-def _hold_own(session: Session, actor: Actor) -> UUID:
+def hold_own(session: Session, actor: Actor) -> UUID:
+    """Lock the row of the user whose login session asks, and return the user's id.
+
+    Raises Unauthenticated.
+    """
     users.hold_user(session, actor.user_id)
     return owner_of_current(session, actor)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from app.auth.errors import InvalidCredentials
+from app.mail.values import Kind
 from app.platform import origin, ratelimit
 from app.platform.errors import IdempotencyKeyReused
 from app.platform.ratelimit import Limit, Subject
@@ -22,6 +23,9 @@ SECONDS = 15 * 60
 BY_IDENTITY = Limit(name="sign_in_identity", amount=10, seconds=SECONDS, renews=True)
 BY_DEVICE = Limit(name="sign_in_device", amount=10, seconds=SECONDS, renews=True)
 BY_SESSION = Limit(name="password_session", amount=10, seconds=SECONDS, renews=True)
+# Mails to one address, whether somebody has it or not, and those that one network address asks for.
+MAIL_BY_IDENTITY = Limit(name="mail_identity", amount=5, seconds=3600)
+MAIL_BY_ADDRESS = Limit(name="mail_address", amount=30, seconds=3600)
 # These don't. Behind one address there may be thousands of people, of whom somebody always
 # mistypes: renewed again and again it would end by keeping all of them out. And a guess that the
 # identity's limit refuses is given back here, which can't give back the time that it renewed.
@@ -59,3 +63,17 @@ def confirming(*, user_id: UUID, session_id: UUID | None) -> Iterator[None]:
     limits = [(BY_SESSION, (user_id, session_id or user_id))]
     with ratelimit.counted(limits, kept=(InvalidCredentials, IdempotencyKeyReused)):
         yield
+
+
+def mail_to(email: str, kind: Kind, *, address: str | None) -> None:
+    """Count a mail that somebody asks for, to an address that somebody has or not.
+
+    Each kind by itself: nobody keeps others from signing up by asking for new passwords.
+
+    Raises TooManyRequests.
+    """
+    network = origin.network(address)
+    wanted: list[tuple[Limit, Subject]] = [(MAIL_BY_IDENTITY, (kind, email_key(email)))]
+    if network is not None:
+        wanted = [(MAIL_BY_ADDRESS, (network,)), *wanted]
+    ratelimit.take_all(wanted)

@@ -1,17 +1,18 @@
 """The double-entry ledger: who holds how many credits, and every movement of them.
 
 Words: an *account* holds credits, one for each user (with the user's id) and the house accounts
-*issuance*, where credits come into being, and *revenue*; a *transfer* moves credits from one
-account to another, once and for ever; an *entry* is one signed line of a transfer, on one account;
-a *delta* is an amount that a house account's balance doesn't include yet.
+*issuance*, where credits come into being, and *revenue*, which charges go to; a *transfer* moves
+credits from one account to another, once and for ever; an *entry* is one signed line of a transfer,
+on one account; a *delta* is an amount that a house account's balance doesn't include yet.
 
 Decisions:
-- One function in the database, `post_transfer_v1`, moves credits; `ledger.py` alone calls it, and
+- One function in the database, `post_transfer_v2`, moves credits; `ledger.py` alone calls it, and
   the application's role may do nothing else to the books.
 - It is the last thing in a transaction but the answer's own row, because it locks accounts: audit
   events are written before it, with an id made beforehand.
 - A user's account is locked before the user's status is changed to `deleting`. A transfer reads the
-  status under the same lock, so that no credits arrive at a user who is going.
+  status under the same lock, so that no credits arrive at a user who is going. `lock_account_v1`
+  is for that: without the right to change a row the application's role can't lock it.
 - The balance in the row and the sum of the entries say the same thing twice, on purpose:
   `verification.py` compares them.
 """

@@ -1,7 +1,8 @@
 """What the ledger refuses.
 
 PaymentRequired ── InsufficientCredits   the sender's account doesn't hold enough
-NotFound ───────── RecipientNotFound     nobody there to receive
+NotFound ─┬─────── RecipientNotFound     nobody there to receive
+          └─────── PayerNotFound         nobody there to be charged
 Conflict ───────── BalanceLimit          the recipient's account would hold too much
 Unprocessable ──── SelfTransfer          sender and recipient are the same user
 Forbidden ──────── SelfGrant             staff would grant to themself
@@ -21,6 +22,12 @@ class RecipientNotFound(NotFound):
     """The recipient doesn't exist, is being deleted or is erased: all look the same."""
 
     message = "There is no such recipient."
+
+
+class PayerNotFound(NotFound):
+    """Whom to charge doesn't exist, is being deleted or is erased: all look the same."""
+
+    message = "There is no such user."
 
 
 class BalanceLimit(Conflict):

@@ -1,4 +1,4 @@
-"""Moves credits: the only caller of the database function that changes balances."""
+"""Moves credits: the only caller of the database functions that lock and change balances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,21 @@ from sqlalchemy import BigInteger, DateTime, Text, Uuid, bindparam, column, func
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.credits.errors import BalanceLimit, InsufficientCredits, RecipientNotFound, SelfTransfer
+from app.credits.errors import (
+    BalanceLimit,
+    InsufficientCredits,
+    PayerNotFound,
+    RecipientNotFound,
+    SelfTransfer,
+)
 from app.credits.models import transfers
-from app.credits.values import ISSUANCE_ID, TransferKind
+from app.credits.values import ISSUANCE_ID, REVENUE_ID, TransferKind
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.errors import AppError
 
 # Parameters by position, as the function declares them.
-_POSTED = func.post_transfer_v1(
+_POSTED = func.post_transfer_v2(
     bindparam("id", type_=Uuid),
     bindparam("kind", type_=Text),
     bindparam("from_account_id", type_=Uuid),
@@ -34,12 +40,17 @@ _POSTED = func.post_transfer_v1(
     bindparam("credit_id", type_=Uuid),
 ).table_valued(*(column(stored.name, stored.type) for stored in transfers.c))
 _POST = select(_POSTED)
+_LOCKED = func.lock_account_v1(bindparam("user_id", type_=Uuid)).table_valued(
+    column("balance", BigInteger), column("held", BigInteger)
+)
+_LOCK = select(_LOCKED)
 
 # The function raises these; AC402 carries available and required as JSON in its DETAIL.
 _REFUSALS: Mapping[str, type[AppError]] = {
     "AC402": InsufficientCredits,
     "AC404": RecipientNotFound,
     "AC409": BalanceLimit,
+    "AC410": PayerNotFound,
     "AC422": SelfTransfer,
 }
 
@@ -59,29 +70,39 @@ class Transfer:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What a locked account holds, and how much of it is held back."""
+
+    balance: int
+    held: int
+
+
 def post(
     session: Session,
     *,
     transfer_id: UUID,
     kind: TransferKind,
     from_user_id: UUID | None,
-    to_user_id: UUID,
+    to_user_id: UUID | None,
     amount: int,
     actor: Actor,
     memo: str | None,
 ) -> Transfer:
-    """Move credits in the caller's transaction, in one round trip; None sends from issuance.
+    """Move credits in the caller's transaction, in one round trip.
 
-    Keeps the accounts locked until the transaction ends, so it belongs at its end. All or nothing:
-    a refusal leaves the transaction, or the savepoint around it, to be rolled back.
+    None is the house: revenue for a charge, else issuance. It is never locked; the users' accounts
+    stay so until the transaction ends, and this belongs at its end. All or nothing: a refusal
+    leaves the transaction, or the savepoint around it, to be rolled back.
 
-    Raises InsufficientCredits, RecipientNotFound, BalanceLimit or SelfTransfer.
+    Raises InsufficientCredits, RecipientNotFound, PayerNotFound, BalanceLimit or SelfTransfer.
     """
+    house = REVENUE_ID if kind == TransferKind.CHARGE else ISSUANCE_ID
     parameters = {
         "id": transfer_id,
         "kind": kind,
-        "from_account_id": from_user_id or ISSUANCE_ID,
-        "to_account_id": to_user_id,
+        "from_account_id": from_user_id or house,
+        "to_account_id": to_user_id or house,
         "amount": amount,
         "actor_id": actor.user_id,
         "actor_kind": actor.kind,
@@ -109,6 +130,17 @@ def post(
         order_id=row.order_id,
         created_at=row.created_at,
     )
+
+
+def lock_account(session: Session, *, user_id: UUID) -> Locked:
+    """Lock a user's account until the caller's transaction ends, and return what it holds.
+
+    For whoever is about to change the user's status: a posting reads that under the same lock, so
+    no credits come or go unseen meanwhile. Of the locks of a transaction it is the last but that of
+    a posting from the same account.
+    """
+    row = session.execute(_LOCK, {"user_id": user_id}).one()
+    return Locked(balance=row.balance, held=row.held)
 
 
 def _refusal(error: DBAPIError, *, own: bool) -> AppError | None:

@@ -1,7 +1,7 @@
 """The tables of the ledger.
 
 Plain tables, because no row of the books is ever changed through an object: the application reads
-them, and `post_transfer_v1` writes them. Checks, triggers and the reasons for each column stand in
+them, and `post_transfer_v2` writes them. Checks, triggers and the reasons for each column stand in
 the migration.
 """
 

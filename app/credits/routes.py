@@ -1,4 +1,4 @@
-"""`/api/v1/credits`: balance, entries, transfers and grants."""
+"""`/api/v1/credits`: balance, entries, transfers, grants and charges."""
 
 from typing import Any
 from uuid import UUID
@@ -9,6 +9,7 @@ from app.credits import service
 from app.credits.errors import (
     BalanceLimit,
     InsufficientCredits,
+    PayerNotFound,
     RecipientNotFound,
     SelfGrant,
     SelfTransfer,
@@ -16,6 +17,7 @@ from app.credits.errors import (
 from app.credits.ledger import Transfer
 from app.credits.schemas import (
     BalanceOut,
+    ChargeIn,
     EntryListOut,
     EntryOut,
     GrantIn,
@@ -25,7 +27,7 @@ from app.credits.schemas import (
 )
 from app.platform import http, pagination
 from app.platform.fields import Compiled
-from app.platform.guards import current_actor, requires
+from app.platform.guards import also_opened_by, current_actor, requires
 from app.platform.http import fails, keyed
 from app.platform.idempotency import Answer, once
 from app.platform.pagination import PageQuery
@@ -84,6 +86,7 @@ def create_transfer(body: dict[str, Any], query: dict[str, Any]) -> Response:
 
 
 @blp.route("/transfers/<uuid:transfer_id>")
+@also_opened_by("credits:read")
 @blp.response(200, TransferOut())
 def get_transfer(transfer_id: UUID) -> Response:
     """A transfer that the signed-in user sent or received; any with `credits:read`."""
@@ -107,6 +110,24 @@ def create_grant(body: dict[str, Any]) -> Response:
         respond=_created,
     )
     return http.reply(granted)
+
+
+@blp.route("/charges", methods=["POST"])
+@requires("credits:charge")
+@blp.arguments(ChargeIn())
+@blp.response(201, TransferOut())
+@fails(InsufficientCredits, PayerNotFound, StrongerUser)
+@keyed
+def create_charge(body: dict[str, Any]) -> Response:
+    """Take credits from a user: how an app's server is paid for usage."""
+    actor = current_actor()
+    charged = once(
+        actor=actor,
+        request=http.keyed_request(),
+        work=lambda session: service.charge(session, actor=actor, **body),
+        respond=_created,
+    )
+    return http.reply(charged)
 
 
 def _created(made: Transfer) -> Answer:

@@ -37,6 +37,14 @@ class GrantIn(Schema):
     memo = Text(1, MAX_MEMO, required=True, metadata={"example": "Welcome"})
 
 
+class ChargeIn(Schema):
+    """Credits that a user pays for something."""
+
+    user_id = fields.UUID(required=True, metadata={"example": _USER_ID})
+    amount = Credits(required=True, metadata={"example": 5})
+    memo = Text(1, MAX_MEMO, required=True, metadata={"example": "12 pages translated"})
+
+
 class TransferOut(Schema):
     """One movement of credits. The id of a house account's user is null."""
 

@@ -1,4 +1,4 @@
-"""Use cases of credits: send, grant, try out, and look at balance, entries and transfers."""
+"""Use cases of credits: send, grant, charge, try out; look at balance, entries and transfers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -121,6 +121,35 @@ def grant(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: s
         kind=TransferKind.GRANT,
         from_user_id=None,
         to_user_id=user_id,
+        amount=amount,
+        actor=actor,
+        memo=memo,
+    )
+
+
+def charge(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: str) -> Transfer:
+    """Take credits from a user for the house's revenue, in the caller's transaction.
+
+    The user is the audit event's subject, as with a grant. Whoever may charge may charge themself.
+
+    Raises StrongerUser, PayerNotFound or InsufficientCredits.
+    """
+    administration.refuse_stronger(actor, users.roles(session, user_id))
+    transfer_id = ids.new()
+    audit.record(
+        session,
+        Action.CHARGE_CREATED,
+        actor=actor,
+        subject_type="user",
+        subject_id=user_id,
+        details={"transfer_id": str(transfer_id), "amount": amount},
+    )
+    return ledger.post(
+        session,
+        transfer_id=transfer_id,
+        kind=TransferKind.CHARGE,
+        from_user_id=user_id,
+        to_user_id=None,
         amount=amount,
         actor=actor,
         memo=memo,

@@ -15,3 +15,5 @@ class TransferKind(StrEnum):
 
     GRANT = "grant"
     TRANSFER = "transfer"
+    CHARGE = "charge"
+    FORFEIT = "forfeit"

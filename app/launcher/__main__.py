@@ -1,19 +1,18 @@
-"""Runs the whole service on one machine, as `make run` does: database, migrations, web server.
+"""Runs the whole service on one machine, as `make run` does: database, migrations, web, worker.
 
 The database that it starts ends with it. One that a killed run left over is taken over and ends
 with it too: the lock on the data folder says that nobody else can be using it as a service.
 """
 
 import http.client
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from app.launcher.children import Child
 from app.launcher.preflight import (
     StartError,
     check_database,
@@ -25,10 +24,9 @@ from app.launcher.run_lock import AlreadyRunning, RunLock
 from app.launcher.stop_signals import Interrupted, StopSignals
 from app.platform import migrations
 from app.platform.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
-from app.platform.processes import end_with_parent, follow_parent
+from app.platform.processes import follow_parent
 from app.platform.settings import (
     EXIT_CODE,
-    PROJECT_ROOT,
     Settings,
     SettingsError,
     load_settings,
@@ -136,64 +134,80 @@ def _migrate(settings: Settings) -> None:
 def _serve(
     settings: Settings, *, database: EmbeddedPostgres | None, lock: RunLock, signals: StopSignals
 ) -> int:
-    """Run gunicorn until it ends, and return the exit code: 0 only when it was asked to end."""
+    """Run web server and worker until the web server ends, and return the exit code.
+
+    It is 0 only when the web server was asked to end.
+    """
     say("Starting the web server")
     signals.defer()
-    gunicorn = _start_gunicorn(lock)
+    web = Child("gunicorn", lock=lock, at_once=signal.SIGQUIT)
+    worker = Child("flask", "worker", lock=lock, at_once=signal.SIGKILL)
+    web.start()
     begun = time.monotonic()
     ready = failed = asked = False
-    while gunicorn.poll() is None:
+    while web.is_running:
         stop = signals.wait(WATCH_SECONDS if ready else READY_POLL_SECONDS)
         if stop:
-            # Whoever asks twice doesn't want to wait for the last requests.
-            gunicorn.send_signal(signal.SIGQUIT if asked else signal.SIGTERM)
-            lock.announce_end()
-            say("Stopping at once" if asked else "Stopping: finishing the requests that run")
+            _stop(web, worker, lock=lock, at_once=asked)
             asked = True
         elif asked or failed:
             continue
         elif database is not None and not database.is_running():
             _complain(f"PostgreSQL has ended. The end of its log:\n{database.last_log_lines()}")
             failed = True
-        elif not ready:
+        elif ready:
+            _keep(worker)
+        else:
             answer = _ask_ready(settings.server_address)
             ready = answer == "200"
             if ready:
+                # Only now: the web server can use both halves of a small machine to start.
+                worker.start()
                 _welcome(settings, database)
             elif time.monotonic() - begun > READY_SECONDS:
                 _complain(f"The service isn't ready after {READY_SECONDS:.0f} s: {answer}")
                 failed = True
         if failed:
-            gunicorn.send_signal(signal.SIGQUIT)
-    return _exit_code(gunicorn, asked=asked, failed=failed)
+            web.end(at_once=True)
+            worker.end(at_once=True)
+    code = _exit_code(web, asked=asked, failed=failed)
+    _wait_for(worker, lock=lock, signals=signals, asked=asked)
+    return code
 
 
-def _start_gunicorn(lock: RunLock) -> subprocess.Popen[bytes]:
-    """Start the web server, which stops by itself when this process is killed."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "gunicorn"],
-        cwd=PROJECT_ROOT,
-        # Its processes hold the data folder too: the next start waits until the last has ended.
-        pass_fds=(lock.descriptor,),
-        # Ctrl-C reaches this process alone, which then asks for a stop without lost requests.
-        start_new_session=True,
-        preexec_fn=end_with_parent(signal.SIGTERM),
-    )
+def _stop(*children: Child, lock: RunLock, at_once: bool) -> None:
+    """Ask all programs to end; who asks twice doesn't want to wait for what they are doing."""
+    for child in children:
+        child.end(at_once=at_once)
+    lock.announce_end()
+    say("Stopping at once" if at_once else "Stopping: finishing the requests and jobs that run")
 
 
-def _exit_code(gunicorn: subprocess.Popen[bytes], *, asked: bool, failed: bool) -> int:
+def _keep(worker: Child) -> None:
+    """Start the worker again if it has ended: without it mails wait, and all else goes on."""
+    if worker.may_start_again():
+        _complain(f"The worker has ended by itself, {worker.how}. Starting it again")
+        worker.start()
+
+
+def _wait_for(worker: Child, *, lock: RunLock, signals: StopSignals, asked: bool) -> None:
+    """Let the worker finish its jobs once the web server has ended."""
+    if not asked:
+        worker.end()
+    while worker.is_running:
+        if signals.wait(WATCH_SECONDS):
+            _stop(worker, lock=lock, at_once=True)
+
+
+def _exit_code(web: Child, *, asked: bool, failed: bool) -> int:
     """Say how the web server ended, and return the exit code that follows from it."""
-    code = gunicorn.returncode
-    if code < 0:
-        # Workers of a killed master would use the port for another second.
-        with suppress(ProcessLookupError):
-            os.killpg(gunicorn.pid, signal.SIGKILL)
-    if asked and code in (0, -signal.SIGTERM):
+    # Workers of a killed master would use the port for another second.
+    web.kill_what_is_left()
+    if asked and web.code in (0, -signal.SIGTERM):
         return 0
     if not asked and not failed:
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        _complain(f"The web server has ended by itself, {how}.")
-    return code if code > 0 else 1
+        _complain(f"The web server has ended by itself, {web.how}.")
+    return web.code if web.code > 0 else 1
 
 
 def _ask_ready(address: str) -> str:

@@ -25,7 +25,7 @@ from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from app.platform.turns import Turns
 
-# The share of one worker: what the server allows, less some for people and probes.
+# The share of one worker: what the server allows, less some for people, probes and `flask worker`.
 RESERVED_CONNECTIONS: Final = 10
 FEWEST_CONNECTIONS: Final = 2
 MOST_CONNECTIONS: Final = 20

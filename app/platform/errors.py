@@ -66,7 +66,7 @@ class IdempotencyKeyRequired(BadRequest):
 
 
 class Unauthenticated(AppError):
-    """No access token, or one that is bad, expired or revoked."""
+    """No access token or API key, or one that is bad, expired or revoked."""
 
     status, code, message = 401, "UNAUTHENTICATED", "Sign in and send a valid access token."
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
@@ -79,7 +79,7 @@ class PaymentRequired(AppError):
 
 
 class Forbidden(AppError):
-    """The actor lacks the permission, or the page that asks is none of ours."""
+    """The actor lacks the permission, the API key the scope, or the page that asks is foreign."""
 
     status, code, message = 403, "FORBIDDEN", "You are not allowed to do this."
 

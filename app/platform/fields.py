@@ -32,17 +32,34 @@ class Text(fields.String):
         return text
 
 
-class Credits(fields.Integer):
-    """Credits in requests: an integer of minor units, 1 to 2^53-1; never a float or a string."""
+class Whole(fields.Integer):
+    """An integer of `minimum` to `maximum` in requests; never a float, a string or a boolean."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        """Take marshmallow's field options."""
-        super().__init__(strict=True, validate=validate.Range(1, MAX_CREDITS), **kwargs)
+    def __init__(self, minimum: int, maximum: int, **kwargs: Any) -> None:
+        """Take the bounds, both included."""
+        super().__init__(strict=True, validate=validate.Range(minimum, maximum), **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         # A strict Integer still takes True, 5.0 and "5": each is refused here.
         if type(value) is not int:
             raise self.make_error("invalid")
+        return value
+
+
+class Credits(Whole):
+    """Credits in requests: an integer of minor units, 1 to 2^53-1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Take marshmallow's field options."""
+        super().__init__(1, MAX_CREDITS, **kwargs)
+
+
+class Flag(fields.Boolean):
+    """A yes or no in bodies: true or false, and none of their many spellings."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
         return value
 
 

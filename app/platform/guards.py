@@ -3,7 +3,12 @@
 `@public` opens a view to everyone, `@requires("users:read")` asks for a permission before anything
 is looked up, `@or_other_proof` takes an access token or what the view asks for in its place. A test
 pins the access of every view. Before it runs the request is counted: by user when somebody is
-signed in, else by network address, but for `@counts_itself` and `@counted_if_refused`.
+signed in, by API key when a program asks, else by network address, but for `@counts_itself` and
+`@counted_if_refused`.
+
+An API key opens a view that asks for a permission if that is among its scopes, and any other one by
+`self:read` or `self:write`, or by a permission that `@also_opened_by` names. `@never_for_keys` is
+for what only people do; a test names these views as well.
 """
 
 from collections.abc import Callable
@@ -13,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from flask import Flask, current_app, g, request
 
 from app.platform import ratelimit
-from app.platform.actor import Actor
+from app.platform.actor import SELF_READ, SELF_WRITE, Actor
 from app.platform.edge import PROBES
 from app.platform.errors import AppError, Forbidden, TooManyRequests, Unauthenticated
 
@@ -21,6 +26,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 PUBLIC = "public"
 OPTIONAL = "signed in, or proven by body or cookie"
 SIGNED_IN = "signed in"
+NEVER = "never"
 
 
 class Authenticate(Protocol):
@@ -60,7 +66,7 @@ def requires(permission: str) -> Callable[[Callable[..., Any]], Callable[..., An
                 return view(**ids)
             except Forbidden:
                 # Around the view's transaction, which leaves nothing behind when it is refused.
-                _denied(permission)
+                record_denial(permission)
                 raise
 
         vars(recorded)["access"] = permission
@@ -69,7 +75,30 @@ def requires(permission: str) -> Callable[[Callable[..., Any]], Callable[..., An
     return mark
 
 
-def _denied(permission: str) -> None:
+def never_for_keys(view: View) -> View:
+    """Refuse every API key, whatever its scopes: a stolen one must not get more than it opens."""
+    vars(view)["keys"] = NEVER
+    return view
+
+
+def also_opened_by(permission: str) -> Callable[[View], View]:
+    """Let an API key with the permission call a view that shows others' things to staff.
+
+    Or a program that may read every user would have to be allowed its owner's own things as well.
+    """
+
+    def mark(view: View) -> View:
+        vars(view)["keys"] = permission
+        return view
+
+    return mark
+
+
+def record_denial(permission: str) -> None:
+    """Record that whoever asks went further than they may: they lack the permission.
+
+    Raises Unavailable.
+    """
     record: RecordDenied = current_app.extensions["bursar_record_denied"]
     record(current_actor(), permission, request.environ["bursar.route"])
 
@@ -114,6 +143,17 @@ def is_permission(asked: str) -> bool:
     return asked not in (PUBLIC, OPTIONAL, SIGNED_IN)
 
 
+def scopes_for(view: Callable[..., Any], method: str) -> list[str]:
+    """Return the scopes of which an API key needs one for a view; nothing opens one of NEVER."""
+    asked, keys = access(view), vars(view).get("keys")
+    if keys == NEVER:
+        return []
+    if is_permission(asked):
+        return [asked]
+    own = SELF_READ if method.upper() in ("GET", "HEAD") else SELF_WRITE
+    return [own] if keys is None else [own, keys]
+
+
 def current_actor() -> Actor:
     """Return who is asking in this request; on public views an anonymous actor."""
     actor: Actor = g.actor
@@ -153,13 +193,30 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
                 return
             raise
         environ["bursar.user_id"] = actor.user_id
-        ratelimit.spend_of_user(actor.user_id)
-        if is_permission(asked) and not actor.may(asked):
-            _denied(asked)
-            raise Forbidden
+        ratelimit.spend_of_user(actor.api_key_id or actor.user_id)
+        try:
+            _check(actor, view)
+        except Forbidden:
+            if is_permission(asked):
+                record_denial(asked)
+            raise
 
     app.extensions["bursar_record_denied"] = record_denied
     app.before_request(check)
+
+
+def _check(actor: Actor, view: Callable[..., Any]) -> None:
+    """Raise Forbidden unless the actor may call the view."""
+    if actor.api_key_id is not None:
+        scopes = scopes_for(view, request.method)
+        if not scopes:
+            raise Forbidden("An API key can't do this. Sign in with a password.")
+        if not any(scope in actor.scopes for scope in scopes):
+            raise Forbidden(f"This needs an API key with the scope {' or '.join(scopes)}.")
+    asked = access(view)
+    # The owner of a key may have lost what it was made with.
+    if is_permission(asked) and not actor.may(asked):
+        raise Forbidden
 
 
 def _bearer_token() -> str:

@@ -173,8 +173,8 @@ def versions() -> frozenset[int] | None:
     sent = request.if_match
     if "If-Match" not in request.headers or sent.star_tag:
         return None
-    # Compression adds `:zstd` and the like to the tags that it sends out.
-    tags = (tag.partition(":")[0] for tag in sent.as_set())
+    # Compression adds `:zstd` and the like to the tags that it sends out. An empty tag is None.
+    tags = (tag.partition(":")[0] for tag in sent.as_set() if tag)
     return frozenset(int(tag) for tag in tags if _VERSION.fullmatch(tag))
 
 

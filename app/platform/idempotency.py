@@ -23,6 +23,7 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     DateTime,
+    Index,
     LargeBinary,
     SmallInteger,
     Text,
@@ -30,6 +31,7 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -65,6 +67,14 @@ class IdempotencyKey(Base):
     location: Mapped[str | None] = mapped_column(Text)
     etag: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+
+    __table_args__ = (
+        Index(
+            "ix_idempotency_keys_versioned",
+            "created_at",
+            postgresql_where=text("etag IS NOT NULL"),
+        ),
+    )
 
 
 _fingerprint_keys: Sequence[bytes] = ()

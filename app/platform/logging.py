@@ -25,6 +25,14 @@ from app.platform.settings import PROJECT_ROOT, Settings
 
 SERVICE = "bursar"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+# Only on request they say more. At DEBUG gunicorn writes every path, and paths hold ids.
+# The worker's library tells each step, and its driver each try to reach a database that is away; of
+# both the worker itself writes what is worth a line.
+_QUIET = {
+    "gunicorn": _LEVELS["info"],
+    "procrastinate": _LEVELS["warning"],
+    "psycopg": _LEVELS["error"],
+}
 _FRAMES = 25
 _JSON = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 Event = MutableMapping[str, Any]
@@ -60,9 +68,8 @@ def configure(settings: Settings) -> None:
     root.handlers = [known for known in root.handlers if not isinstance(known, _Handler)]
     root.addHandler(_Handler(render))
     root.setLevel(_LEVELS[settings.log_level])
-    # At DEBUG gunicorn writes every path, and paths hold ids: only on request.
-    quiet = max(_LEVELS["info"], _LEVELS[settings.log_level])
-    levels = {"gunicorn": quiet} | {name: _LEVELS[level] for name, level in settings.log_levels}
+    levels = {name: max(least, _LEVELS[settings.log_level]) for name, least in _QUIET.items()}
+    levels |= {name: _LEVELS[level] for name, level in settings.log_levels}
     for name, least in levels.items():
         stdlib.getLogger(name).setLevel(least)
 
@@ -99,7 +106,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, AppError):
         return f"{name}: {error.code}"
     told = [
-        getattr(error, "pgcode", None),
+        # Each driver of PostgreSQL has its own name for it.
+        getattr(error, "pgcode", None) or getattr(error, "sqlstate", None),
         getattr(getattr(error, "diag", None), "constraint_name", None),
         error.strerror if isinstance(error, OSError) else None,
     ]

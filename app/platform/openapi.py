@@ -29,6 +29,7 @@ KEY_ERRORS: tuple[type[AppError], ...] = (
 DESCRIPTION = """Accounts, credits and orders for one app.
 
 Sign in with `POST /api/v1/auth/login` and send the access token as `Authorization: Bearer …`.
+Programs send an API key there, which `POST /api/v1/api-keys` makes.
 Credits are integers, times RFC 3339 in UTC, ids UUIDs. Every answer carries `X-Request-Id`.
 Errors have a stable `code`; send `Accept: application/problem+json` to get RFC 9457 problems.
 """
@@ -72,6 +73,9 @@ AROUND: dict[str, tuple[str, dict[int, str]]] = {
         {200: "The numbers", 401: "The token is missing", 404: "Not on this address"},
     ),
     "/docs": ("The page to read and try this API", {200: "The page"}),
+    "/account/verify": ("The page behind links that verify an address", {200: "The page"}),
+    "/account/reset": ("The page behind links that set a new password", {200: "The page"}),
+    "/account/undo": ("The page behind links that take a change back", {200: "The page"}),
     "/openapi.json": ("This document", {200: "The document", 304: "You have it"}),
 }
 KEY_PARAMETER = {
@@ -88,7 +92,12 @@ CSRF_PARAMETER = {
     "description": "Goes with the cookie: `csrf_token` of its login session.",
     "schema": {"type": "string"},
 }
-BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "An access token, or an API key (`bk_…`) with the scope that is named.",
+}
 COOKIE = {
     "type": "apiKey",
     "in": "cookie",
@@ -179,9 +188,8 @@ def failures(rule: str, method: str, view: Callable[..., Any]) -> list[type[AppE
     if rule.startswith("/api/"):
         kinds.append(errors.Invalid)
     if access != guards.PUBLIC:
-        kinds.append(errors.Unauthenticated)
-    if guards.is_permission(access):
-        kinds.append(errors.Forbidden)
+        # Also where no permission is asked for: an API key needs a scope everywhere.
+        kinds += (errors.Unauthenticated, errors.Forbidden)
     if "<" in rule:
         kinds.append(errors.NotFound)
     if "json" in locations:
@@ -211,10 +219,8 @@ def _complete(
         operation.setdefault("parameters", []).append(CSRF_PARAMETER)
     # A refresh token in the body is no security scheme that the document could name.
     operation["security"] = [*ways, {}] if takes_cookie or access == guards.OPTIONAL else ways
-    if guards.is_permission(access):
-        operation["description"] = (
-            f"{operation.get('description', '')}\n\nNeeds the permission `{access}`.".strip()
-        )
+    said = [operation.get("description", ""), *_rights(view, method)]
+    operation["description"] = "\n\n".join(part for part in said if part)
     keyed = vars(view).get("keyed")
     if keyed:
         # A trial takes no key, and so the header can't be called required where there is one.
@@ -242,6 +248,18 @@ def _complete(
     for answer in answers.values():
         answer.setdefault("headers", {})["X-Request-Id"] = REQUEST_ID_HEADER
     operation["responses"] = answers
+
+
+def _rights(view: Callable[..., Any], method: str) -> list[str]:
+    """Return what the document says of who may call a view, beyond who is signed in."""
+    access = guards.access(view)
+    if access == guards.PUBLIC:
+        return []
+    scopes = guards.scopes_for(view, method)
+    needed = " or ".join(f"`{scope}`" for scope in scopes)
+    if guards.is_permission(access):
+        return [f"Needs the permission `{access}`{'' if scopes else ', and no API key will do'}."]
+    return [f"An API key needs the scope {needed}." if scopes else "Not for API keys."]
 
 
 def _failure(status: int, kinds: dict[str, type[AppError]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from psycopg2.extensions import (
     ISOLATION_LEVEL_READ_COMMITTED,
     POLL_OK,
     POLL_WRITE,
+    STATUS_BEGIN,
     connection,
     get_wait_callback,
     parse_dsn,
@@ -62,10 +63,13 @@ class Connection(connection):
         psycopg2 would send a `SET default_transaction_isolation` at each switch back from
         autocommit: one more round trip for every transaction, and behind a transaction pooler a
         setting that leaks to other clients. READ COMMITTED is the default of our connections
-        already, so only the client's flag has to change.
+        already, so only the client's flag has to change. As psycopg2 does, a transaction that is
+        open is rolled back.
 
         Raises psycopg2.Error.
         """
+        if self.status == STATUS_BEGIN:
+            self.rollback()
         if level == ISOLATION_LEVEL_AUTOCOMMIT:
             self.autocommit = True
         elif level == ISOLATION_LEVEL_READ_COMMITTED:

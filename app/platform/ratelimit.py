@@ -125,7 +125,7 @@ def counted(
 
 
 def spend_of_user(user_id: UUID | None) -> None:
-    """Count a request of somebody signed in.
+    """Count a request of somebody signed in, or of an API key, which has its own id and limit.
 
     Raises TooManyRequests.
     """

@@ -1,6 +1,6 @@
 """What staff does to users: the rule that protects the stronger ones, roles, and suspension."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,21 +14,33 @@ from app.audit.actions import Action
 from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import reading
-from app.platform.errors import NotFound, PreconditionFailed
-from app.users.errors import LastAdmin, SelfPromotion, StrongerUser
+from app.platform.errors import AppError, NotFound, PreconditionFailed
+from app.users.errors import EmailTaken, LastAdmin, SelfPromotion, StrongerUser
 from app.users.models import UserRow, users
 from app.users.queries import HOLD, SHOWN, SHOWN_VERSION
-from app.users.values import USER_ROLE, Status, all_roles, permissions_of
+from app.users.values import (
+    USER_ROLE,
+    Status,
+    all_roles,
+    email_key,
+    name_grams,
+    permissions_of,
+)
 
 _LOOK = select(users.c.id).where(
     users.c.id == bindparam("user_id"), users.c.status != Status.ERASED
 )
-_CHANGE = (
+_CHANGE_ONE = (
     update(users)
     .where(users.c.id == bindparam("user_id"))
     .values(version=SHOWN_VERSION + 1)
     .returning(*SHOWN)
 )
+
+_REFUSALS: Mapping[str, type[AppError]] = {
+    "users_keep_an_admin": LastAdmin,
+    "uq_users_email_key": EmailTaken,
+}
 
 
 def look_for_user(user_id: UUID) -> None:
@@ -92,7 +104,7 @@ def change_roles(
     if wanted == held:
         return user
     stored = sorted(wanted - {USER_ROLE})
-    changed = _change(session, user_id, roles=stored)
+    changed = change(session, user_id, roles=stored)
     audit.record(
         session,
         Action.USER_ROLES_CHANGED,
@@ -109,20 +121,41 @@ def set_suspended(session: Session, *, user_id: UUID, until: datetime | None) ->
 
     Raises LastAdmin.
     """
-    return _change(session, user_id, status=Status.SUSPENDED, suspended_until=until)
+    return change(
+        session, user_id, status=Status.SUSPENDED, suspended_until=until, deleting_since=None
+    )
 
 
 def set_active(session: Session, *, user_id: UUID) -> UserRow:
     """Note that a user may sign in again; the caller holds the row."""
-    return _change(session, user_id, status=Status.ACTIVE, suspended_until=None)
+    return change(session, user_id, status=Status.ACTIVE, suspended_until=None, deleting_since=None)
 
 
-def _change(session: Session, user_id: UUID, **values: Any) -> UserRow:
-    statement = _CHANGE.values(**values, updated_at=clock.now())
+def set_deleting(session: Session, *, user_id: UUID, since: datetime) -> UserRow:
+    """Note that the deletion of a user has begun; the caller holds the row.
+
+    Raises LastAdmin.
+    """
+    return change(
+        session, user_id, status=Status.DELETING, suspended_until=None, deleting_since=since
+    )
+
+
+def change(session: Session, user_id: UUID, **values: Any) -> UserRow:
+    """Write these columns of a user whose row the caller holds, and return the user as shown.
+
+    Raises LastAdmin or EmailTaken.
+    """
+    if "name" in values:
+        values["name_grams"] = name_grams(values["name"])
+    if "email" in values:
+        values["email_key"] = email_key(values["email"])
+    statement = _CHANGE_ONE.values(**values, updated_at=clock.now())
     try:
         return session.execute(statement, {"user_id": user_id}).one()
     except IntegrityError as error:
         cause: Any = error.orig  # The driver's own exception, which names the constraint.
-        if cause.diag.constraint_name == "users_keep_an_admin":
-            raise LastAdmin from error
-        raise
+        refusal = _REFUSALS.get(cause.diag.constraint_name)
+        if refusal is None:
+            raise
+        raise refusal from error

@@ -34,7 +34,9 @@ users = Table(
     Column("roles", ARRAY(Text), nullable=False),
     Column("status", Text, nullable=False),
     Column("suspended_until", DateTime(timezone=True)),
+    Column("deleting_since", DateTime(timezone=True)),
     Column("password_changed_at", DateTime(timezone=True)),
+    Column("reset_required", Boolean, nullable=False, server_default=text("false")),
     Column("version", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
@@ -47,5 +49,11 @@ users = Table(
         "created_at",
         "id",
         postgresql_where=text("status <> 'active'"),
+    ),
+    Index(
+        "ix_users_deleting_since",
+        "deleting_since",
+        "id",
+        postgresql_where=text("deleting_since IS NOT NULL"),
     ),
 )

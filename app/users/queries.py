@@ -27,4 +27,8 @@ SHOWN = (
     SHOWN_VERSION.label("version"),
 )
 # Not FOR UPDATE: that would make everything wait that only refers to the user.
-HOLD = select(*SHOWN).where(users.c.id == bindparam("user_id")).with_for_update(key_share=True)
+HOLD = (
+    select(*SHOWN, users.c.email_key, users.c.suspended_until)
+    .where(users.c.id == bindparam("user_id"))
+    .with_for_update(key_share=True)
+)

@@ -6,21 +6,14 @@ from uuid import UUID
 from flask import Response
 
 from app.platform import http, pagination
-from app.platform.errors import Overloaded
 from app.platform.fields import Compiled
-from app.platform.guards import current_actor, public, requires
+from app.platform.guards import also_opened_by, current_actor, requires
 from app.platform.http import exists, fails, takes_key, takes_version
 from app.platform.idempotency import Answer, once
 from app.users import administration, service
-from app.users.errors import (
-    EmailTaken,
-    LastAdmin,
-    SelfPromotion,
-    StrongerUser,
-    WeakPassword,
-)
+from app.users.errors import LastAdmin, SelfPromotion, StrongerUser
 from app.users.models import UserRow
-from app.users.schemas import RolesIn, UserIn, UserListOut, UserListQuery, UserOut
+from app.users.schemas import RolesIn, UserListOut, UserListQuery, UserOut
 
 blp = http.Blueprint("users", __name__, url_prefix="/users", description="People who sign in.")
 
@@ -29,19 +22,6 @@ _wire = Compiled(UserOut())
 
 def _position(user: UserRow) -> tuple[Any, ...]:
     return user.created_at, user.id
-
-
-@blp.route("", methods=["POST"])
-@public
-@blp.arguments(UserIn())
-@blp.response(201, UserOut())
-@fails(EmailTaken, WeakPassword, Overloaded)
-def register(body: dict[str, Any]) -> Response:
-    """Sign up."""
-    user = service.register(**body, actor=current_actor())
-    return http.respond(
-        _wire.one(user), status=201, location=f"/api/v1/users/{user.id}", etag=user.version
-    )
 
 
 @blp.route("")
@@ -76,6 +56,7 @@ def get_me() -> Response:
 
 
 @blp.route("/<uuid:user_id>")
+@also_opened_by("users:read")
 @blp.response(200, UserOut())
 @blp.alt_response(304, description="The client has this version already.")
 def get_user(user_id: UUID) -> Response:

@@ -12,13 +12,12 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.platform import clock, ids, origin, ratelimit
+from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import NotFound
-from app.platform.ratelimit import Limit, Subject
 from app.users import passwords
-from app.users.errors import EmailTaken, WeakPassword
+from app.users.errors import EmailTaken
 from app.users.models import UserRow, users
 from app.users.queries import HOLD, SHOWN, SUSPENSION_IS_OVER
 from app.users.values import (
@@ -29,10 +28,6 @@ from app.users.values import (
     name_grams,
     searched_grams,
 )
-
-# Refused sign-ups, which cost a hash and tell which addresses are taken; others are given back.
-REGISTERING_BY_NETWORK = Limit(name="register_address", amount=100, seconds=3600)
-REGISTERING_BY_IDENTITY = Limit(name="register_identity", amount=10, seconds=15 * 60)
 
 # Not by letting the constraint fail: the server would log the address and the hash with the error.
 _INSERT = insert(users).on_conflict_do_nothing(constraint="uq_users_email_key").returning(*SHOWN)
@@ -47,44 +42,38 @@ _position = tuple_(users.c.created_at, users.c.id)
 _credentials = select(
     users.c.id,
     users.c.email,
+    users.c.email_key,
+    users.c.email_verified,
     users.c.name,
     users.c.password_hash,
+    users.c.reset_required,
     users.c.password_changed_at,
     users.c.status,
     users.c.suspended_until,
     users.c.roles,
+    users.c.created_at,
 )
 _CREDENTIALS = _credentials.where(users.c.email_key == bindparam("email_key"))
 _OWN_CREDENTIALS = _credentials.where(users.c.id == bindparam("user_id"))
 
 
-def register(
-    *, email: str, name: str, password: str, roles: Iterable[str] = (), actor: Actor
-) -> UserRow:
-    """Create a user from checked values, with `roles` beyond `user`, and return it.
+def create_admin(*, email: str, name: str, password: str, actor: Actor) -> UserRow:
+    """Create an administrator from checked values, and return the user.
 
-    Raises TooManyRequests, WeakPassword, EmailTaken, Overloaded or Unavailable.
+    Raises WeakPassword, EmailTaken or Unavailable.
     """
-    wanted = _limits(email, actor.address) if actor.kind == "anonymous" else []
-    with ratelimit.counted(wanted, kept=(WeakPassword, EmailTaken)):
-        password_hash = passwords.hash_new_password(password, email=email, name=name)
-        with transaction() as session:
-            return create_user(
-                session,
-                email=email,
-                name=name,
-                password_hash=password_hash,
-                roles=roles,
-                actor=actor,
-            )
-
-
-def _limits(email: str, address: str | None) -> list[tuple[Limit, Subject]]:
-    network = origin.network(address)
-    by_network: list[tuple[Limit, Subject]] = (
-        [] if network is None else [(REGISTERING_BY_NETWORK, (network,))]
-    )
-    return [*by_network, (REGISTERING_BY_IDENTITY, (email_key(email),))]
+    password_hash = passwords.hash_new_password(password, email=email, name=name)
+    with transaction() as session:
+        return create_user(
+            session,
+            email=email,
+            name=name,
+            password_hash=password_hash,
+            roles=("admin",),
+            actor=actor,
+            # Whoever runs commands on the machine vouches for it; there may be no mail yet.
+            verified=True,
+        )
 
 
 def create_user(
@@ -95,10 +84,12 @@ def create_user(
     password_hash: str,
     roles: Iterable[str],
     actor: Actor,
+    verified: bool = False,
 ) -> UserRow:
     """Insert a user and its audit event, in the caller's transaction, and return the user.
 
-    `roles` are those beyond `user`. Somebody who isn't signed in acts as the new user.
+    `roles` are those beyond `user`; `verified` says that the address is known to be the user's.
+    Somebody who isn't signed in acts as the new user.
 
     Raises EmailTaken.
     """
@@ -107,10 +98,11 @@ def create_user(
         "id": user_id,
         "email": email,
         "email_key": email_key(email),
-        "email_verified": False,
+        "email_verified": verified,
         "name": name,
         "name_grams": name_grams(name),
         "password_hash": password_hash,
+        "reset_required": False,
         "roles": stored_roles,
         "status": Status.ACTIVE,
         "version": 1,
@@ -209,8 +201,13 @@ def find_credentials(email: str) -> UserRow | None:
         return connection.execute(_CREDENTIALS, {"email_key": email_key(email)}).one_or_none()
 
 
+def is_taken(session: Session, email: str) -> bool:
+    """Tell whether somebody has this address, maybe in another spelling."""
+    return session.execute(_CREDENTIALS, {"email_key": email_key(email)}).first() is not None
+
+
 def get_credentials(user_id: UUID | None) -> UserRow:
-    """Return the same of a user who is signed in: users stay in their table, erased or not.
+    """Return the same of a user who is known by id: users stay in their table, erased or not.
 
     Raises Unavailable.
     """
@@ -218,9 +215,12 @@ def get_credentials(user_id: UUID | None) -> UserRow:
         return connection.execute(_OWN_CREDENTIALS, {"user_id": user_id}).one()
 
 
-def hold_user(session: Session, user_id: UUID | None) -> None:
-    """Lock a user's row until the caller's transaction ends: no login session begins meanwhile."""
-    session.execute(HOLD, {"user_id": user_id})
+def hold_user(session: Session, user_id: UUID | None) -> UserRow | None:
+    """Lock a user's row until the caller's transaction ends, and return the user as shown.
+
+    No login session begins meanwhile.
+    """
+    return session.execute(HOLD, {"user_id": user_id}).one_or_none()
 
 
 def hold_credentials(
@@ -237,6 +237,7 @@ def hold_credentials(
         users.c.id == read.id,
         users.c.password_hash == read.password_hash,
         users.c.status == read.status,
+        users.c.reset_required == read.reset_required,
         # One suspension in another's place: the status is the same, and its time isn't over.
         users.c.suspended_until.is_not_distinct_from(read.suspended_until),
     )
@@ -245,6 +246,22 @@ def hold_credentials(
         return locked.first() is not None
     values: dict[str, Any] = {"password_hash": new_hash}
     if changed_at is not None:
-        values["password_changed_at"] = changed_at
+        values |= {"password_changed_at": changed_at, "reset_required": False}
     changed = session.execute(update(users).where(*same).values(values).returning(users.c.id))
     return changed.first() is not None
+
+
+def set_credentials(
+    session: Session, user_id: UUID, *, new_hash: str, changed_at: datetime
+) -> None:
+    """Put another password's hash in, whatever was there; the caller holds the user's row."""
+    session.execute(
+        update(users)
+        .where(users.c.id == user_id)
+        .values(password_hash=new_hash, password_changed_at=changed_at, reset_required=False)
+    )
+
+
+def require_reset(session: Session, user_id: UUID) -> None:
+    """Note that a user must set another password before signing in; the caller holds the row."""
+    session.execute(update(users).where(users.c.id == user_id).values(reset_required=True))

@@ -50,6 +50,10 @@ class Status(StrEnum):
     ERASED = "erased"
 
 
+# Whoever is one of these gets nothing but good-bye.
+GONE = (Status.DELETING, Status.ERASED)
+
+
 @cache
 def permissions_of(roles: frozenset[str]) -> frozenset[str]:
     """Return what the roles permit together."""

@@ -45,7 +45,7 @@ def origin(raw: Any) -> str:
 
     Raises ValidationError.
     """
-    parts = _split(raw)
+    parts = split(raw)
     if parts and parts.scheme in ("http", "https") and parts.hostname and is_host(parts.hostname):
         name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         standard = {"http": 80, "https": 443}[parts.scheme]
@@ -71,7 +71,7 @@ def host_and_port(raw: Any) -> str:
 
     Raises ValidationError.
     """
-    parts = _split(f"//{raw}")
+    parts = split(f"//{raw}")
     if not parts or not parts.hostname or not parts.port or not is_host(parts.hostname):
         raise ValidationError("must be a host and a port, such as 127.0.0.1:9100")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -85,7 +85,7 @@ def sentry_dsn(raw: Any) -> str:
 
     Raises ValidationError.
     """
-    parts = _split(raw)
+    parts = split(raw)
     project = parts.path.rpartition("/")[2] if parts else ""
     if (
         parts
@@ -111,7 +111,7 @@ def database_url(raw: Any) -> str:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
         raise ValidationError("must begin with postgresql://; Bursar runs on PostgreSQL only")
     # What stands in the wrong place here is most often a piece of a password with / ? # or @ in it.
-    parts = _split(f"postgresql://{rest}")
+    parts = split(f"postgresql://{rest}")
     if (
         not parts
         or parts.fragment
@@ -131,7 +131,7 @@ def redis_url(raw: Any) -> str:
 
     Raises ValidationError.
     """
-    parts = _split(raw)
+    parts = split(raw)
     on_network = parts and parts.scheme in ("redis", "rediss", "valkey", "valkeys")
     if parts and (
         (on_network and parts.hostname and is_host(parts.hostname) and not parts.fragment)
@@ -157,8 +157,8 @@ def is_host(text: str) -> bool:
     return len(text) <= 253 and bool(re.fullmatch(rf"{label}(\.{label})*", text.lower()))
 
 
-def _split(raw: Any) -> SplitResult | None:
-    """Split an address, or give None for what isn't one."""
+def split(raw: Any) -> SplitResult | None:
+    """Split a URL, or give None for what isn't one."""
     if not isinstance(raw, str) or not raw.isprintable():
         return None
     try:

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from app.platform.cpus import usable_cpus
 from app.platform.development import development_secret
 from app.platform.settings.addresses import port_of
+from app.platform.settings.mail import DEVELOPMENT_MAILBOX
 from app.platform.settings.sources import FILE_SUFFIX, PREFIX, Sources
 from app.platform.settings.values import DEVELOPMENT, MASTER_KEY_BYTES, is_placeholder
 
@@ -43,6 +44,8 @@ def complete(given: dict[str, Any], sources: Sources) -> None:
         )
     if "database_url" in given:
         given.setdefault("database_migration_url", given["database_url"])
+    if not (production and _known("mail_url", given, sources)):
+        given.setdefault("mail_from", DEVELOPMENT_MAILBOX)
     given.setdefault("server_workers", usable_cpus())
 
 
@@ -58,6 +61,14 @@ def broken_rules(given: Mapping[str, Any]) -> Iterator[str]:
         yield "APP_AUTH_ARGON2_MEMORY_KIB must be 8 times APP_AUTH_ARGON2_PARALLELISM or more."
     if port_of(given.get("metrics_bind") or "") == str(given.get("server_port")):
         yield "APP_METRICS_BIND needs another port than APP_SERVER_PORT."
+    if given.get("env") in PRODUCTION and not given.get("mail_url"):
+        needing = {
+            "APP_AUTH_SIGNUP_MODE=private": given.get("auth_signup_mode") == "private",
+            "APP_AUTH_REQUIRE_VERIFIED_EMAIL=true": given.get("auth_require_verified_email"),
+        }
+        for setting, is_set in needing.items():
+            if is_set:
+                yield f"{setting} lets nobody in without mails; set APP_MAIL_URL."
     if given.get("env") in PRODUCTION:
         for name in _placeholders(given):
             yield (
@@ -71,7 +82,7 @@ def _placeholders(given: Mapping[str, Any]) -> Iterator[str]:
     for name in ("auth_jwt_secret", "metrics_token"):
         if is_placeholder(given.get(name) or ""):
             yield name
-    for name in ("database_url", "database_migration_url"):
+    for name in ("database_url", "database_migration_url", "mail_url"):
         if is_placeholder(unquote(urlsplit(given.get(name, "")).password or "")):
             yield name
     if any(is_placeholder(key) for _, key in given.get("auth_master_keys", ())):
@@ -88,6 +99,7 @@ def _require(given: Mapping[str, Any], sources: Sources) -> None:
     needed = [
         *REQUIRED,
         *(["auth_jwt_secret"] if given.get("auth_jwt_algorithm") == "HS256" else []),
+        *(["mail_from"] if _known("mail_url", given, sources) else []),
     ]
     for name in needed:
         if not _known(name, given, sources):

@@ -24,16 +24,9 @@ PREFIX = "APP_"
 FILE_SUFFIX = "_FILE"
 SECRET_FILE_LIMIT = 65_536
 
-# Settings of the contract whose features aren't in this version, with the values that ask for
-# nothing. A server that silently ignored a closed sign-up would be less safe than its operator
-# believes.
-NOT_YET: Mapping[str, tuple[str, ...]] = {
-    "APP_AUTH_SIGNUP_MODE": ("open",),
-    "APP_AUTH_REQUIRE_VERIFIED_EMAIL": ("false", "0", "no", "off"),
-    "APP_MAIL_URL": (),
-    "APP_MAIL_FROM": (),
-    "APP_OTLP_ENDPOINT": (),
-}
+# Settings of the contract whose features aren't in this version: an operator who sets one would
+# believe that it works.
+NOT_YET = frozenset({"APP_OTLP_ENDPOINT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +182,8 @@ class Sources:
         if variable in declared or (bare in secrets and variable != bare):
             return
         if bare in NOT_YET:
-            harmless = NOT_YET[bare] if variable == bare else ()
-            if value.strip() and value.strip().lower() not in harmless:
-                advice = f"remove it, or set it to {harmless[0]}" if harmless else "remove it"
-                self.problems.append(f"{variable}{place} is not in this version yet; {advice}.")
+            if value.strip():
+                self.problems.append(f"{variable}{place} is not in this version yet; remove it.")
         elif bare in declared:
             self.problems.append(f"{variable}{place}: only secrets come as files; set {bare}.")
         else:

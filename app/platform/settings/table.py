@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.platform.settings import addresses, values
+from app.platform.settings import addresses, mail, values
 from app.platform.settings.rules import PRODUCTION
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
@@ -125,6 +125,18 @@ class Settings:
         metadata=about(values.LINE, "`iss` of access tokens.", absent="`APP_PUBLIC_URL`")
     )
     auth_audience: str = field(metadata=about(values.LINE, "`aud` of access tokens."))
+    auth_signup_mode: str = field(
+        metadata=about(
+            values.choice("open", "private"),
+            "open: who signs up is told that an address is taken. private: nobody learns who has"
+            " an account.",
+        )
+    )
+    auth_require_verified_email: bool = field(
+        metadata=about(
+            values.switch, "Whether nobody signs in before the address is verified: true or false."
+        )
+    )
     auth_access_seconds: int = field(
         metadata=about(values.number(1, 86_400), "Seconds that an access token is good for.")
     )
@@ -167,6 +179,23 @@ class Settings:
     cors_origins: tuple[str, ...] = field(
         metadata=about(
             values.listed(addresses.origin), "Exact origins whose pages may call the API."
+        )
+    )
+    mail_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=about(
+            mail.mail_url,
+            "Mail server: `smtp://user:password@host:587`, `smtps://user:password@host:465`.",
+            absent="none: mails wait; in development and test they lie in `<APP_DATA_DIR>/mail`",
+        ),
+    )
+    mail_from: str = field(
+        metadata=about(
+            mail.mail_from,
+            "Sender of mails: `Bursar <no-reply@acme.org>`, or the address alone.",
+            absent=f"`{mail.DEVELOPMENT_MAILBOX}`; required in staging and production with"
+            " `APP_MAIL_URL`",
         )
     )
     log_level: str = field(

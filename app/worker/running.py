@@ -1,0 +1,194 @@
+"""Runs the worker until it is told to stop, through restarts of the database too."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+
+import psycopg
+from procrastinate.exceptions import ConnectorException
+from procrastinate.worker import Worker
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import make_url
+
+from app.platform import db, logging, sentry
+from app.platform.errors import Unavailable
+from app.platform.settings import Settings
+from app.worker import tasks
+from app.worker.jobs import REST_SECONDS, Jobs
+from app.worker.relay import BATCH, TASKS, relay, topics
+
+# Jobs wait for mail servers and the database most of the time.
+CONCURRENCY = 4
+# The library's own connections: for fetching and finishing jobs. One more listens.
+CONNECTIONS = 4
+CONNECT_SECONDS = 5
+# How soon after a commit its event is found.
+POLL_SECONDS = 0.5
+HAND_BACK_SECONDS = 3.0
+CLOSE_POOL_SECONDS = 3.0
+FLUSH_SECONDS = 2.0
+# We never ask for a job to be broken off, so there is nothing to look for.
+NEVER_SECONDS = 86_400.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+log = logging.get_logger(__name__)
+
+
+def run(settings: Settings, *, grace: float) -> None:
+    """Do jobs until SIGTERM or SIGINT comes; a second one ends the process at once.
+
+    Running jobs are finished. What takes longer than `grace` seconds is handed to another worker.
+    """
+    logging.report_uncaught()
+    # One more for the relay.
+    db.open_pool(settings, size=CONCURRENCY + 1)
+    sentry.start(settings)
+    try:
+        asyncio.run(_serve(settings, grace))
+        log.info("worker_stopped")
+    finally:
+        db.close_pool(CLOSE_POOL_SECONDS)
+        sentry.stop(FLUSH_SECONDS)
+
+
+async def _serve(settings: Settings, grace: float) -> None:
+    """Work until a signal comes, and finish what runs then."""
+    stop = asyncio.Event()
+
+    def ask_to_stop() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, ask_to_stop)
+    log.info("worker_started", concurrency=CONCURRENCY)
+    work = _Work(settings, stop)
+    # The two go on for ever: one that ends before the stop has met a mistake of ours, which is
+    # raised below.
+    loops = [asyncio.create_task(work.go_on()), asyncio.create_task(_relay(settings, stop))]
+    asked = asyncio.create_task(stop.wait())
+    await asyncio.wait([*loops, asked], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    # Nothing is cancelled: what runs shall end well, and in Python 3.11 a task that is cancelled at
+    # the end of a wait goes on as if nothing had been.
+    work.end()
+    done, running = await asyncio.wait(loops, timeout=grace)
+    for task in done:
+        task.result()
+    if running:
+        log.warning("worker_hands_back")
+        await work.hand_back()
+        # Threads can't be ended, and leaving the loop would wait for them.
+        os._exit(0)
+
+
+class _Work:
+    """Doing jobs, on one set of connections after the other."""
+
+    def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._jobs: Jobs | None = None
+        self._worker: Worker | None = None
+
+    async def go_on(self) -> None:
+        """Do jobs until the stop; when the database goes away, wait for it and begin anew."""
+        away = False
+        while not self._stop.is_set():
+            try:
+                async with _connections(self._settings) as connections:
+                    await connections.wait(CONNECT_SECONDS)
+                    if away:
+                        log.info("worker_database_back")
+                    away = False
+                    await self._do_jobs(connections)
+            except (ConnectorException, psycopg.Error) as fault:
+                if not away:
+                    log.error("worker_database_away", exc_info=fault)
+                away = True
+            await _pause(self._stop, REST_SECONDS)
+
+    async def _do_jobs(self, connections: AsyncConnectionPool) -> None:
+        """Do jobs until the stop, or until a part of the library fails, which it says itself.
+
+        Raises ConnectorException.
+        """
+        app = tasks.make_app(self._settings)
+        async with app.open_async(connections):
+            self._jobs = jobs = Jobs(app)
+            self._worker = worker = Worker(
+                app,
+                concurrency=CONCURRENCY,
+                install_signal_handlers=False,
+                # What is done needs no row. What has failed keeps its own, for people.
+                delete_jobs="successful",
+                update_heartbeat_interval=tasks.HEARTBEAT_SECONDS,
+                stalled_worker_timeout=tasks.DEAD_SECONDS,
+                abort_job_polling_interval=NEVER_SECONDS,
+                worker_middleware=[jobs.watch],
+            )
+            # As it starts, it forgets that it was told to stop before.
+            if not self._stop.is_set():
+                await worker.run()
+
+    def end(self) -> None:
+        """Fetch no more jobs, and let those that run end."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    async def hand_back(self) -> None:
+        """Let another worker begin at once with what runs here.
+
+        If that doesn't work, it comes to one all the same, once this one counts as dead.
+        """
+        with suppress(ConnectorException, psycopg.Error, TimeoutError):
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                if self._jobs is not None:
+                    await self._jobs.hand_back()
+
+
+async def _relay(settings: Settings, stop: asyncio.Event) -> None:
+    """Turn events into jobs until the stop, twice a second, or at once while there are many."""
+    taken = topics(settings)
+    left = sorted(TASKS.keys() - taken)
+    if left:
+        log.warning("events_wait_for_a_mail_server", topics=left, advice="Set APP_MAIL_URL.")
+    while not stop.is_set():
+        try:
+            found = await asyncio.to_thread(relay, taken)
+        except Unavailable:
+            found = 0
+        if found < BATCH:
+            await _pause(stop, POLL_SECONDS)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the stop."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _connections(settings: Settings) -> AsyncConnectionPool:
+    """Return the library's own connections, by its own driver; none is open yet."""
+    url = make_url(settings.database_url).set(drivername="postgresql")
+    return AsyncConnectionPool(
+        conninfo=url.render_as_string(hide_password=False),
+        kwargs={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "bursar worker",
+            # Without these, a machine that vanished would be noticed after a quarter of an hour.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        },
+        min_size=1,
+        max_size=CONNECTIONS,
+        timeout=CONNECT_SECONDS,
+        # Its tries come more and more seldom; after this time they begin anew.
+        reconnect_timeout=CONNECT_SECONDS,
+        # One that the server has closed meanwhile is replaced.
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+    )
