@@ -18,7 +18,7 @@ from app.platform import logging, metrics
 
 FIELDS = frozenset(
     {"password", "current_password", "new_password", "access_token", "refresh_token"}
-    | {"device_token", "csrf_token"}
+    | {"device_token", "csrf_token", "token", "key"}
 )
 # Shorter ones are words that stand anywhere.
 SHORTEST = 10
@@ -28,9 +28,11 @@ TAIL = 32
 # of 8 neighbouring places in a secret one begins a block, if the secret stands in the text at all.
 BLOCK = 8
 LEAST_IN_BLOCKS = 2 * BLOCK - 1
-# What a secret looks like that no client of ours has noted: an access token, a password's hash.
+# What a secret looks like that no client of ours has noted: an access token, a password's hash, an
+# API key.
 SHAPES = re.compile(
     rb"eyJ[\w-]{16,}\.[\w-]{16,}|\$argon2\w*\$v=|(?:Bearer |bursar_\w+=)[\w%+/=.-]{16,}"
+    rb"|bk_[0-9a-f]{32}_[\w-]{16,}"
 )
 
 _secrets: dict[str, None] = {}
@@ -74,7 +76,7 @@ def note(answer: TestResponse, sent: object) -> None:
     for cookie in answer.headers.getlist("Set-Cookie"):
         watch(cookie.partition(";")[0].partition("=")[2])
     watch(*secrets_in(sent))
-    if answer.is_json and not answer.content_encoding:
+    if answer.is_json and answer.data and not answer.content_encoding:
         watch(*secrets_in(answer.json))
     if answer.status_code >= 400:
         hear("an error body", answer.data)

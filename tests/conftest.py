@@ -1,9 +1,12 @@
 """The fixtures of all tests, and what a run sets up once: server, template, closed sockets."""
 
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +21,11 @@ from app.platform.settings import Settings
 from tests import canaries, network, people, seen
 from tests.client import Client
 from tests.database import Databases, pool_on, run
+from tests.mailing import Postman
 from tests.people import TestUser
+
+# The worker's tests are in two folders: those that take long are system tests.
+pytest_plugins = ("tests.worker.office",)
 
 # The process that collects and distributes has this; with xdist it runs no test itself.
 RUN = pytest.StashKey[ExitStack]()
@@ -172,6 +179,12 @@ def sql(owner_engine: Engine) -> Callable[..., list[Row[Any]]]:
 
 
 @pytest.fixture
+def postman(settings: Settings, sql: Callable[..., list[Row[Any]]], pool: None) -> Postman:
+    """Who brings users their mails."""
+    return Postman(settings=settings, sql=sql)
+
+
+@pytest.fixture
 def empty_database(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
     """The settings of a database without users, which the pool is on while the test runs."""
     with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
@@ -180,3 +193,15 @@ def empty_database(databases: Databases, settings: Settings, pool: None) -> Iter
         yield fresh
     # The test may have made applications, which configure this process for that database.
     create_app(settings)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data folder for one test, which the user who runs PostgreSQL can enter."""
+    # pytest's own folders are private: as root, the database would go to /var/lib.
+    folder = Path(tempfile.mkdtemp(prefix="bursar-"))
+    try:
+        folder.chmod(0o711)
+        yield folder / "data"
+    finally:
+        shutil.rmtree(folder)

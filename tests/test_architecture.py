@@ -20,7 +20,7 @@ import app as application
 from app.audit.actions import Action
 from app.platform import guards
 from app.platform.errors import AppError
-from app.platform.guards import OPTIONAL, PUBLIC, SIGNED_IN
+from app.platform.guards import NEVER, OPTIONAL, PUBLIC, SIGNED_IN
 from app.platform.settings import DECLARED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,9 +80,13 @@ def test_commit_stands_once() -> None:
 
 
 def test_only_the_ledger_calls_the_functions_of_the_ledger() -> None:
-    (migration,) = ROOT.glob("migrations/versions/*_credits.py")
-    functions = set(re.findall(r"CREATE FUNCTION (\w+)", migration.read_text()))
-    assert functions
+    migrations = [
+        path.read_text()
+        for name in ("credits", "charges")
+        for path in ROOT.glob(f"migrations/versions/*_{name}.py")
+    ]
+    functions = set(re.findall(r"CREATE FUNCTION (\w+)", "".join(migrations)))
+    assert {"post_transfer_v2", "lock_account_v1"} < functions
     callers = {
         name
         for name, tree in TREES.items()
@@ -157,7 +161,7 @@ def test_every_feature_is_under_the_contracts_about_rooms() -> None:
     features = {
         f"app.{path.parent.name}"
         for path in ROOT.glob("app/*/__init__.py")
-        if path.parent.name not in ("platform", "launcher")
+        if path.parent.name not in ("platform", "launcher", "worker")
     }
     assert set(setup["importlinter:contract:rooms"]["containers"].split()) == features
     assert set(setup["importlinter:contract:http"]["source_modules"].split()) == features
@@ -186,6 +190,11 @@ def _below(kind: type[AppError]) -> set[type[AppError]]:
 ROUTES = {
     "GET /": PUBLIC,
     "GET /.well-known/jwks.json": PUBLIC,
+    "GET /account/page.css": PUBLIC,
+    "GET /account/page.js": PUBLIC,
+    "GET /account/reset": PUBLIC,
+    "GET /account/undo": PUBLIC,
+    "GET /account/verify": PUBLIC,
     "GET /docs": PUBLIC,
     "GET /docs/<any('swagger-ui.css','swagger-ui-bundle.js','favicon-32x32.png'):name>": PUBLIC,
     "GET /docs/start.js": PUBLIC,
@@ -194,25 +203,43 @@ ROUTES = {
     "GET /metrics": PUBLIC,
     "GET /openapi.json": PUBLIC,
     "GET /ready": PUBLIC,
+    "GET /api/v1/api-keys": SIGNED_IN,
+    "POST /api/v1/api-keys": SIGNED_IN,
+    "DELETE /api/v1/api-keys/<uuid:key_id>": SIGNED_IN,
+    "POST /api/v1/api-keys/<uuid:key_id>/rotate": SIGNED_IN,
     "GET /api/v1/audit/events": "audit:read",
+    "POST /api/v1/auth/email/resend": SIGNED_IN,
+    "POST /api/v1/auth/email/verify": PUBLIC,
     "POST /api/v1/auth/login": PUBLIC,
     "POST /api/v1/auth/logout": OPTIONAL,
     "POST /api/v1/auth/logout-all": SIGNED_IN,
+    "POST /api/v1/auth/password/forgot": PUBLIC,
+    "POST /api/v1/auth/password/reset": PUBLIC,
     "POST /api/v1/auth/refresh": PUBLIC,
+    "POST /api/v1/auth/undo": PUBLIC,
     "GET /api/v1/credits/balance": SIGNED_IN,
     "GET /api/v1/credits/entries": SIGNED_IN,
+    "POST /api/v1/credits/charges": "credits:charge",
     "POST /api/v1/credits/grants": "credits:grant",
     "POST /api/v1/credits/transfers": SIGNED_IN,
     "GET /api/v1/credits/transfers/<uuid:transfer_id>": SIGNED_IN,
     "POST /api/v1/users": PUBLIC,
     "GET /api/v1/users": "users:read",
     "GET /api/v1/users/<uuid:user_id>": SIGNED_IN,
+    "DELETE /api/v1/users/<uuid:user_id>": "users:write",
+    "PATCH /api/v1/users/<uuid:user_id>": "users:write",
+    "PUT /api/v1/users/<uuid:user_id>": "users:write",
+    "POST /api/v1/users/<uuid:user_id>/password-reset": "users:write",
     "POST /api/v1/users/<uuid:user_id>/reinstate": "users:suspend",
     "PUT /api/v1/users/<uuid:user_id>/roles": "users:roles",
     "POST /api/v1/users/<uuid:user_id>/suspend": "users:suspend",
     "DELETE /api/v1/users/<uuid:user_id>/sessions": "users:suspend",
     "GET /api/v1/users/<uuid:user_id>/sessions": "users:suspend",
+    "DELETE /api/v1/users/me": SIGNED_IN,
     "GET /api/v1/users/me": SIGNED_IN,
+    "PATCH /api/v1/users/me": SIGNED_IN,
+    "POST /api/v1/users/me/export": SIGNED_IN,
+    "GET /api/v1/users/me/export/<uuid:export_id>": SIGNED_IN,
     "PUT /api/v1/users/me/password": SIGNED_IN,
     "GET /api/v1/users/me/security-log": SIGNED_IN,
     "DELETE /api/v1/users/me/sessions": SIGNED_IN,
@@ -220,15 +247,84 @@ ROUTES = {
     "DELETE /api/v1/users/me/sessions/<uuid:session_id>": SIGNED_IN,
 }
 
+# What no API key opens, whatever its scopes: sign-in, passwords, login sessions, API keys, deletion
+# of users, and exports, which hold what these would show.
+NOT_FOR_KEYS = {
+    "GET /api/v1/api-keys",
+    "POST /api/v1/api-keys",
+    "DELETE /api/v1/api-keys/<uuid:key_id>",
+    "POST /api/v1/api-keys/<uuid:key_id>/rotate",
+    "POST /api/v1/auth/email/resend",
+    "POST /api/v1/auth/logout",
+    "POST /api/v1/auth/logout-all",
+    "DELETE /api/v1/users/<uuid:user_id>",
+    "POST /api/v1/users/<uuid:user_id>/password-reset",
+    "DELETE /api/v1/users/<uuid:user_id>/sessions",
+    "GET /api/v1/users/<uuid:user_id>/sessions",
+    "DELETE /api/v1/users/me",
+    "POST /api/v1/users/me/export",
+    "GET /api/v1/users/me/export/<uuid:export_id>",
+    "PUT /api/v1/users/me/password",
+    "DELETE /api/v1/users/me/sessions",
+    "GET /api/v1/users/me/sessions",
+    "DELETE /api/v1/users/me/sessions/<uuid:session_id>",
+}
+# A call whose path says that it is one of them; and users are deleted by people.
+FOR_PEOPLE = re.compile(
+    r".*/(auth|api-keys|sessions|password|export)\b.*|DELETE /api/v1/users/[^/]*"
+)
+# What an API key also opens by a permission, where its owner's own things need `self:read`.
+ALSO_OPENED_BY = {
+    "GET /api/v1/credits/transfers/<uuid:transfer_id>": "credits:read",
+    "GET /api/v1/users/<uuid:user_id>": "users:read",
+}
+
 # What each call that changes something records, in the same transaction.
 RECORDS = {
+    "POST /api/v1/api-keys": {Action.API_KEY_CREATED, Action.ACCESS_DENIED},
+    "DELETE /api/v1/api-keys/<uuid:key_id>": {Action.API_KEY_DELETED},
+    "POST /api/v1/api-keys/<uuid:key_id>/rotate": {Action.API_KEY_ROTATED},
+    # It asks for a mail and changes nothing.
+    "POST /api/v1/auth/email/resend": set(),
+    "POST /api/v1/auth/email/verify": {
+        Action.EMAIL_VERIFIED,
+        Action.EMAIL_CHANGED,
+        Action.USER_CREATED,
+    },
     "POST /api/v1/auth/login": {Action.SESSION_STARTED, Action.LOGIN_FAILED},
     "POST /api/v1/auth/logout": {Action.SESSION_ENDED},
     "POST /api/v1/auth/logout-all": {Action.SESSION_ENDED},
+    "POST /api/v1/auth/password/forgot": {Action.RECOVERY_REQUESTED},
+    "POST /api/v1/auth/password/reset": {Action.CREDENTIAL_RECOVERED, Action.SESSION_ENDED},
     "POST /api/v1/auth/refresh": {Action.REFRESH_REUSED},
+    "POST /api/v1/credits/charges": {Action.CHARGE_CREATED},
+    "POST /api/v1/auth/undo": {
+        Action.EMAIL_CHANGE_REVERTED,
+        Action.DELETION_REVERTED,
+        Action.SESSION_ENDED,
+    },
     "POST /api/v1/credits/grants": {Action.GRANT_CREATED},
     "POST /api/v1/credits/transfers": {Action.TRANSFER_CREATED},
     "POST /api/v1/users": {Action.USER_CREATED},
+    "DELETE /api/v1/users/<uuid:user_id>": {
+        Action.DELETION_STARTED,
+        Action.CREDITS_FORFEITED,
+        Action.SESSION_ENDED,
+    },
+    "PATCH /api/v1/users/<uuid:user_id>": {Action.USER_CHANGED},
+    "PUT /api/v1/users/<uuid:user_id>": {Action.USER_CHANGED},
+    "POST /api/v1/users/<uuid:user_id>/password-reset": {
+        Action.CREDENTIAL_RESET_REQUIRED,
+        Action.SESSION_ENDED,
+    },
+    "DELETE /api/v1/users/me": {
+        Action.CREDENTIAL_REFUSED,
+        Action.DELETION_STARTED,
+        Action.CREDITS_FORFEITED,
+        Action.SESSION_ENDED,
+    },
+    "PATCH /api/v1/users/me": {Action.USER_CHANGED, Action.EMAIL_CHANGE_REQUESTED},
+    "POST /api/v1/users/me/export": {Action.EXPORT_REQUESTED},
     "PUT /api/v1/users/me/password": {
         Action.CREDENTIAL_CHANGED,
         Action.CREDENTIAL_REFUSED,
@@ -245,6 +341,7 @@ RECORDS = {
 ELSEWHERE = {
     Action.ACCESS_DENIED,  # by the guard of every route that asks for a permission
     Action.ADMIN_CREATED,  # by the command line
+    Action.USER_ERASED,  # by a job, and by the command line
     # By the service itself, and by the command line.
     Action.SIGNING_KEY_CREATED,
     Action.SIGNING_KEY_ACTIVATED,
@@ -268,9 +365,25 @@ def test_every_route_is_in_the_authorization_matrix(app: Flask) -> None:
     assert found == ROUTES
 
 
+def test_what_no_api_key_opens_is_written_down(app: Flask) -> None:
+    keys = {
+        call: vars(app.view_functions[rule.endpoint]).get("keys")
+        for rule in app.url_map.iter_rules()
+        for call in _calls_of(rule)
+    }
+    assert {call for call, said in keys.items() if said == NEVER} == NOT_FOR_KEYS
+    named = {call for call in ROUTES if FOR_PEOPLE.fullmatch(call) and ROUTES[call] != PUBLIC}
+    assert named == NOT_FOR_KEYS
+    also = {call: said for call, said in keys.items() if said not in (None, NEVER)}
+    assert also == ALSO_OPENED_BY
+
+
 def test_the_readme_lists_every_operation(app: Flask) -> None:
+    parts_of_pages = ("/docs/", "/account/page.")
     calls = {
-        call.replace("<uuid:", "{").replace(">", "}") for call in ROUTES if "/docs/" not in call
+        call.replace("<uuid:", "{").replace(">", "}")
+        for call in ROUTES
+        if not any(part in call for part in parts_of_pages)
     }
     assert sorted(call for call in calls if f"`{call}`" not in README) == []
 

@@ -49,6 +49,7 @@ def test_a_secret_is_found_in_every_spelling(secret: str, spelling: str) -> None
         "eyJhbGciOiJFZERTQSIsImtpZCI6I.eyJzdWIiOiIwMTk0YzNh.c2lnbmF0dXJl",
         "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA",
         "Authorization: Bearer 0123456789abcdef0123456789abcdef",
+        "asked with bk_01936f3a1b2c7a108c4d2e5f7a9b0c3d_c2VjcmV0LXNlY3JldC1zZWNyZXQ",
         "Cookie: a=b; __Secure-bursar_refresh=0123456789abcdef0123456789abcdef",
     ],
 )

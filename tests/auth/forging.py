@@ -1,4 +1,4 @@
-"""Makes access tokens that the service didn't issue, under good signatures and bad ones."""
+"""Makes access tokens that the service didn't issue, and looks whether they are refused."""
 
 import base64
 import hmac
@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import OKPAlgorithm
 
 from app.keys import service as keys
+from tests.client import Client
 
 GONE = object()
+LOGOUT = "/api/v1/auth/logout"
 
 
 def encoded(part: bytes) -> str:
@@ -112,3 +114,16 @@ def other_last_letter(token: str) -> str:
     """Return the token with another spelling of the same signature: its last bits say nothing."""
     letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
     return token[:-1] + letters[letters.index(token[-1]) + 1]
+
+
+def assert_refused_everywhere(
+    client: Client, operations: list[tuple[str, str]], token: str
+) -> None:
+    """Check that a token is a 401 wherever one is taken, before the body is looked at."""
+    malformed = {"data": b"{", "content_type": "application/json"}
+    for method, path in operations:
+        # Signing out takes another proof as well, which could stand in the body.
+        sent = {} if path == LOGOUT else malformed
+        answer = client.request(method, path, token=token, **sent)
+        assert (answer.status_code, answer.json["error"]["code"]) == (401, "UNAUTHENTICATED"), path
+        assert answer.headers["WWW-Authenticate"] == "Bearer"

@@ -68,7 +68,7 @@ def test_roles_in_the_token_decide_nothing(client: Client, make_user: MakeUser, 
         " WHERE user_id = :id",
         "UPDATE login_sessions SET expires_at = created_at WHERE user_id = :id",
         "UPDATE users SET status = 'suspended' WHERE id = :id",
-        "UPDATE users SET status = 'deleting' WHERE id = :id",
+        "UPDATE users SET status = 'deleting', deleting_since = created_at WHERE id = :id",
     ],
 )
 def test_a_token_dies_with_its_login_session_or_user_on_the_next_request(

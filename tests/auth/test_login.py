@@ -17,7 +17,7 @@ from app.keys import master
 from app.platform.settings import Settings
 from app.users import passwords
 from tests.client import Client
-from tests.people import TestUser
+from tests.people import SET_STATUS, TestUser
 from tests.watching import (
     statements,
     transaction_of_another,
@@ -167,7 +167,7 @@ def test_only_the_right_password_learns_that_a_user_is_suspended(
     client: Client, make_user: MakeUser, sql: Sql, status: str
 ) -> None:
     user = make_user()
-    sql("UPDATE users SET status = :status WHERE id = :id", status=status, id=user.id)
+    sql(SET_STATUS, status=status, id=user.id)
     wrong = login(client, user.email, "wrong")
     assert (wrong.status_code, wrong.json["error"]["code"]) == (401, "INVALID_CREDENTIALS")
     right = login(client, user.email, user.password)

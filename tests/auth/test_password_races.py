@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -14,28 +13,13 @@ from app.auth.password_change import PasswordChange
 from app.platform.db import reading
 from app.users import passwords
 from tests.auth.changing import NEW, Sql, change, events
+from tests.auth.pausing import pause
 from tests.auth.refreshing import Tokens, login, outcome, refresh, use
 from tests.client import Client, new_key
 from tests.people import TestUser
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
 MakeUser = Callable[..., TestUser]
-
-
-def pause(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
-) -> tuple[threading.Event, threading.Event]:
-    """Have a function stop as it begins; return what tells that it has, and what lets it go on."""
-    reached, go_on = threading.Event(), threading.Event()
-    function = getattr(owner, name)
-
-    def paused(*arguments: Any, **options: Any) -> Any:
-        reached.set()
-        assert go_on.wait(10)
-        return function(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, paused)
-    return reached, go_on
 
 
 def test_a_twin_of_a_running_change_is_told_to_come_back(

@@ -22,7 +22,7 @@ from tests.auth.refreshing import (
     use,
 )
 from tests.client import Client
-from tests.people import TestUser
+from tests.people import SET_STATUS, TestUser
 from tests.watching import (
     transaction_of_another,
     wait_until_somebody_waits_for,
@@ -193,11 +193,10 @@ def test_a_login_session_runs_out_after_ninety_days_however_much_it_is_used(
 def test_a_user_who_may_not_sign_in_may_not_refresh(
     client: Client, signed_in: Tokens, sql: Sql, status: str
 ) -> None:
-    change = "UPDATE users SET status = :status WHERE id = :id"
-    sql(change, status=status, id=signed_in["user_id"])
+    sql(SET_STATUS, status=status, id=signed_in["user_id"])
     assert use(client, signed_in) == 401
     assert_refused(refresh(client, signed_in), "SESSION_REVOKED")
-    sql(change, status="active", id=signed_in["user_id"])
+    sql(SET_STATUS, status="active", id=signed_in["user_id"])
     assert renewed(client, signed_in)
 
 

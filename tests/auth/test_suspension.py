@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from app.platform import clock
 from tests.auth.refreshing import login, outcome
 from tests.client import Client, new_key
-from tests.people import TestUser
+from tests.people import SET_STATUS, TestUser
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]
@@ -150,10 +150,10 @@ def test_who_is_going_keeps_their_state_and_who_is_gone_is_not_there(
     client: Client, make_user: MakeUser, support: TestUser, sql: Sql
 ) -> None:
     user = make_user()
-    sql("UPDATE users SET status = 'deleting' WHERE id = :id", id=user.id)
+    sql(SET_STATUS, status="deleting", id=user.id)
     assert outcome(suspend(client, support, user.id)) == (409, "INVALID_STATE")
     assert outcome(reinstate(client, support, user.id)) == (409, "INVALID_STATE")
-    sql("UPDATE users SET status = 'erased' WHERE id = :id", id=user.id)
+    sql(SET_STATUS, status="erased", id=user.id)
     for user_id in (user.id, uuid4()):
         for more in ({}, {"until": "yesterday"}):
             answer = suspend(client, support, user_id, more=more)

@@ -17,6 +17,8 @@ from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.settings import Settings
 from tests.client import Client, new_key
+from tests.people import SET_STATUS
+from tests.racing import at_once
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
 ROUNDS = 5
@@ -34,18 +36,6 @@ def pay(sender_id: UUID, recipient_id: UUID, amount: int) -> bool:
     except InsufficientCredits:
         return False
     return True
-
-
-def at_once(work: Callable[[int], Any], number: int) -> list[Any]:
-    """Run `work` that many times at the same moment, and return what each returned, or raise."""
-    gate = threading.Barrier(number)
-
-    def run(index: int) -> Any:
-        gate.wait(timeout=10)
-        return work(index)
-
-    with ThreadPoolExecutor(number) as threads:
-        return list(threads.map(run, range(number)))
 
 
 @contextmanager
@@ -154,7 +144,7 @@ def test_credits_do_not_arrive_at_a_user_whose_deletion_has_just_begun(
             paying = thread.submit(pay, sender, recipient, 10)
             wait_until_somebody_waits_for(deletion)
             deletion.execute(
-                text("UPDATE users SET status = :status WHERE id = :id"),
+                text(SET_STATUS),
                 {"id": recipient, "status": status},
             )
         with pytest.raises(RecipientNotFound):

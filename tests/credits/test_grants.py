@@ -8,6 +8,7 @@ import pytest
 from app.credits.values import ISSUANCE_ID
 from app.platform import ids
 from tests.client import Client, new_key
+from tests.people import SET_STATUS
 
 GRANTS = "/api/v1/credits/grants"
 BALANCE = "/api/v1/credits/balance"
@@ -142,7 +143,7 @@ def test_a_user_who_is_going_cannot_be_granted_to(
     client: Client, make_user: Any, sql: Any, status: str
 ) -> None:
     user = make_user()
-    sql("UPDATE users SET status = :status WHERE id = :id", status=status, id=user.id)
+    sql(SET_STATUS, status=status, id=user.id)
     answer = give(client, make_user(roles=("finance",)), user.id)
     assert (answer.status_code, code(answer)) == (404, "NOT_FOUND")
 

@@ -9,6 +9,7 @@ from app.credits.values import ISSUANCE_ID, REVENUE_ID
 from app.platform import ids
 from tests.client import Client, new_key
 from tests.credits.sending import BALANCE, TRANSFERS, available, code, send
+from tests.people import SET_STATUS
 
 MOST = 2**53 - 1
 
@@ -158,7 +159,7 @@ def test_a_user_who_is_going_cannot_be_sent_to(
     client: Client, make_user: Any, sql: Any, status: str
 ) -> None:
     sender, recipient = make_user(credits=100), make_user()
-    sql("UPDATE users SET status = :status WHERE id = :id", status=status, id=recipient.id)
+    sql(SET_STATUS, status=status, id=recipient.id)
     answer = send(client, sender, recipient.id)
     assert (answer.status_code, code(answer)) == (404, "NOT_FOUND")
     assert available(client, sender) == 100

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,22 @@ class Run:
 
     def web_server(self) -> int:
         """Return the process id of gunicorn's master."""
+        return self._child("gunicorn")
+
+    def worker(self) -> int:
+        """Return the process id of the worker, as soon as there is one."""
+        return self._child("worker")
+
+    def _child(self, word: str) -> int:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = [
-            int(pid)
-            for pid in children.read_text().split()
-            if "gunicorn" in Path(f"/proc/{pid}/cmdline").read_text()
-        ]
-        return found[0]
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            for pid in children.read_text().split():
+                with suppress(FileNotFoundError):
+                    if word in Path(f"/proc/{pid}/cmdline").read_text():
+                        return int(pid)
+            time.sleep(0.02)
+        raise AssertionError(self.output)
 
     def create_admin(self, email: str) -> str:
         """Commit a row by the operator's command, and return what the command printed."""

@@ -14,10 +14,13 @@ from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.mail import tokens as mail_tokens
+from app.mail.values import Kind
 from app.platform import guards, http
 from app.platform.deadlines import BodyDeadline, RequestDeadline
 from app.platform.openapi import operations, path_of
 from app.platform.settings import Settings
+from tests import people
 from tests.client import Client, new_key
 from tests.database import pool_on
 from tests.people import TestUser
@@ -27,6 +30,7 @@ Operation = tuple[str, str, Callable[..., Any]]
 KEYED = {
     "/api/v1/credits/transfers": lambda user: {"to_user_id": str(user.id), "amount": 1},
     "/api/v1/credits/grants": lambda user: {"user_id": str(user.id), "amount": 1, "memo": "m"},
+    "/api/v1/credits/charges": lambda user: {"user_id": str(user.id), "amount": 1, "memo": "m"},
 }
 
 
@@ -50,6 +54,12 @@ def operations_on(app: Flask, ids: dict[str, UUID]) -> list[Operation]:
             found.append((method.upper(), path, view))
     assert len(found) > 10
     return found
+
+
+def ids_of_things(user: TestUser) -> dict[str, UUID]:
+    """Return ids of what is the user's, by their names in paths."""
+    key = people.make_api_key(user, "self:read")
+    return {"user_id": user.id, "session_id": user.session_id, "key_id": people.id_of_key(key)}
 
 
 def is_versioned(path: str) -> bool:
@@ -101,7 +111,7 @@ def test_without_the_permission_an_operation_is_forbidden_before_anything_is_rea
 
 
 def test_an_unknown_query_parameter_is_refused(app: Flask, client: Client, admin: TestUser) -> None:
-    there = {"user_id": admin.id, "session_id": admin.session_id}
+    there = ids_of_things(admin)
     for method, path, view in operations_on(app, there):
         if not is_versioned(path):
             continue
@@ -161,7 +171,7 @@ def test_a_bad_body_is_refused(
     code: str,
     body: dict[str, Any],
 ) -> None:
-    there = {"user_id": admin.id, "session_id": admin.session_id}
+    there = ids_of_things(admin)
     for method, path, view in operations_on(app, there):
         # A DELETE needs no length, whatever type the client says its no body has.
         if takes_body(view) and (method, status) != ("DELETE", 411):
@@ -232,6 +242,13 @@ def test_while_the_database_is_away_everything_is_unavailable(
         "/api/v1/users": {"email": "a@example.org", "name": "A", "password": "a-long-password-7"},
         "/api/v1/auth/login": {"email": "a@example.org", "password": "a-long-password-7"},
         "/api/v1/auth/refresh": {"refresh_token": tokens.json["refresh_token"]},
+        "/api/v1/auth/password/forgot": {"email": "a@example.org"},
+        "/api/v1/auth/password/reset": {
+            "token": mail_tokens.make(uuid4(), Kind.RESET),
+            "new_password": "a-long-password-7",
+        },
+        "/api/v1/auth/email/verify": {"token": mail_tokens.make(uuid4(), Kind.VERIFY)},
+        "/api/v1/auth/undo": {"token": mail_tokens.make(uuid4(), Kind.DELETION)},
     }
     away = replace(settings, database_url="postgresql+psycopg2://x:y@127.0.0.1:1/none")
     with pool_on(away, instead_of=settings):

@@ -154,9 +154,10 @@ def test_later_layers_win(load: Load, tmp_path: Path) -> None:
         ({"APP_AUTH_ARGON2_PARALLELISM": "64", "APP_AUTH_ARGON2_MEMORY_KIB": "500"}, "8 times"),
         ({"APP_DATABASE_MAX_CONNECTIONS": "1"}, "APP_DATABASE_MIN_CONNECTIONS (2) is above"),
         ({"APP_AUTH_JWT_SECRET": "x" * 31}, "must have 32 characters or more"),
-        ({"APP_AUTH_SIGNUP_MODE": "private"}, "not in this version yet; remove it, or set it to"),
-        ({"APP_MAIL_URL": "smtp://localhost"}, "is not in this version yet; remove it."),
-        ({"APP_MAIL_URL_FILE": "mail"}, "APP_MAIL_URL_FILE is not in this version yet"),
+        ({"APP_AUTH_SIGNUP_MODE": "closed"}, "APP_AUTH_SIGNUP_MODE must be"),
+        ({"APP_OTLP_ENDPOINT": "http://h"}, "is not in this version yet; remove it."),
+        ({"APP_OTLP_ENDPOINT_FILE": "f"}, "APP_OTLP_ENDPOINT_FILE is not in this version yet"),
+        ({"APP_MAIL_FROM_FILE": "f"}, "only secrets come as files; set APP_MAIL_FROM."),
         ({"APP_SERVER_PROT": "1"}, "is not a setting; did you mean APP_SERVER_PORT?"),
         ({"APP_": "1"}, "APP_ is not a setting; README lists all of them."),
         ({"APP_SERVER_PORT_FILE": "port"}, "only secrets come as files; set APP_SERVER_PORT."),
@@ -174,6 +175,42 @@ def test_what_asks_for_nothing_that_is_missing_is_accepted(load: Load) -> None:
         APP_AUTH_REQUIRE_VERIFIED_EMAIL="False",
         APP_RATE_LIMIT_ENABLED="false",
         APP_MAIL_URL="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("APP_AUTH_SIGNUP_MODE", "private"), ("APP_AUTH_REQUIRE_VERIFIED_EMAIL", "true")],
+)
+def test_what_lets_nobody_in_without_mails_needs_a_mail_server(
+    load: Load, name: str, value: str
+) -> None:
+    chosen = {**PRODUCTION, name: value}
+    assert problems(load, chosen) == [
+        f"{name}={value} lets nobody in without mails; set APP_MAIL_URL."
+    ]
+    server = {"APP_MAIL_URL": "smtp://mail.acme.org", "APP_MAIL_FROM": "bursar@acme.org"}
+    load(chosen | server)
+    load({**DEVELOPMENT, name: value})
+
+
+@pytest.mark.parametrize("env", ["staging", "production"])
+def test_mails_need_a_sender_where_there_is_a_server_for_them(load: Load, env: str) -> None:
+    server = {**PRODUCTION, "APP_ENV": env, "APP_MAIL_URL": "smtp://mail.acme.org"}
+    assert problems(load, server) == [
+        f"APP_MAIL_FROM is missing, and {env} needs it; set APP_MAIL_FROM."
+    ]
+    assert load(server, APP_MAIL_FROM="bursar@acme.org").mail_from == "bursar@acme.org"
+
+
+def test_production_starts_without_a_mail_server_and_development_needs_no_sender(
+    load: Load,
+) -> None:
+    assert load(PRODUCTION).mail_url is None
+    settings = load(DEVELOPMENT, APP_MAIL_URL="smtp://localhost:1025")
+    assert (settings.mail_url, settings.mail_from) == (
+        "smtp://localhost:1025",
+        "Bursar <bursar@localhost>",
     )
 
 
@@ -199,12 +236,15 @@ def test_production_refuses_placeholders_wherever_a_secret_stands(load: Load) ->
             "APP_DATABASE_MIGRATION_URL": "postgresql://owner:password@db/bursar",
             "APP_AUTH_MASTER_KEYS": f"{MASTER_KEY},2:{b64encode(bytes(range(32))).decode()}",
             "APP_METRICS_TOKEN": "insecure",
+            "APP_MAIL_URL": "smtps://bursar:change-me@mail.acme.org",
+            "APP_MAIL_FROM": "bursar@acme.org",
         },
     )
     assert [problem.split(" ", 1)[0] for problem in found] == [
         "APP_METRICS_TOKEN",
         "APP_DATABASE_URL",
         "APP_DATABASE_MIGRATION_URL",
+        "APP_MAIL_URL",
         "APP_AUTH_MASTER_KEYS",
     ]
 
@@ -257,6 +297,8 @@ def test_secrets_do_not_show_in_the_representation(load: Load) -> None:
             "APP_AUTH_JWT_SECRET": f"{CANARY}{JWT_SECRET}",
             "APP_METRICS_TOKEN": CANARY,
             "APP_SENTRY_DSN": f"https://{CANARY}@sentry.acme.org/1",
+            "APP_MAIL_URL": f"smtps://u:{CANARY}@mail.acme.org",
+            "APP_MAIL_FROM": "bursar@acme.org",
         }
     )
     assert settings.sentry_dsn == f"https://{CANARY}@sentry.acme.org/1"

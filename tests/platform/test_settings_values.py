@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from marshmallow import ValidationError
 
-from app.platform.settings import addresses, values
+from app.platform.settings import addresses, mail, values
 
 KEY = b64encode(bytes(32)).decode()
 OTHER_KEY = b64encode(b"\x01" * 32).decode()
@@ -44,6 +44,13 @@ TAKEN: list[tuple[values.Shape, Any, Any]] = [
     (addresses.redis_url, "rediss://u:p%40@h:6380/1", "rediss://u:p%40@h:6380/1"),
     (addresses.redis_url, "valkey://[::1]", "valkey://[::1]"),
     (addresses.redis_url, "unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+    (mail.mail_url, "smtp://mail.acme.org", "smtp://mail.acme.org"),
+    (mail.mail_url, "smtps://u:p%40@mail.acme.org:465/", "smtps://u:p%40@mail.acme.org:465/"),
+    (mail.mail_url, "smtp://h?starttls=opportunistic", "smtp://h?starttls=opportunistic"),
+    (mail.mail_url, "smtp://u:p@[::1]:1025?starttls=off", "smtp://u:p@[::1]:1025?starttls=off"),
+    (mail.mail_from, "no-reply@acme.org", "no-reply@acme.org"),
+    (mail.mail_from, '"Acme, Inc." <bursar@localhost>', '"Acme, Inc." <bursar@localhost>'),
+    (mail.mail_from, "B\xfcrsar <b@acme.org>", "B\xfcrsar <b@acme.org>"),
     (addresses.database_url, "postgres://u@h/d", "postgresql+psycopg2://u@h/d"),
     (addresses.database_url, "postgresql:///d", "postgresql+psycopg2:///d"),
     (
@@ -107,6 +114,29 @@ REFUSED: list[tuple[values.Shape, str, list[Any]]] = [
         ["redis://h\n"],
     ),
     (
+        mail.mail_url,
+        "h:25 http://h smtp:// smtp:///x smtp://h/x smtp://h#x smtp://h:99999 smtp://u@h"
+        " smtp://u:p/q@h smtp://:p@h smtp://h\xe9 smtp://-h",
+        ["smtp://h\n", "smtp://h h"],
+    ),
+    (mail.mail_url, "smtps://u:p%C3%A9@h smtp://\xe9:p@localhost smtp://u:p%0A@h", ["redis:"]),
+    (
+        mail.mail_url,
+        "smtp://h?starttls smtp://h?starttls=yes smtp://h?tls=off smtps://h?starttls=required"
+        " smtp://h?starttls=off&x",
+        ["smtps"],
+    ),
+    (
+        mail.mail_url,
+        "smtp://u:p@h?starttls=off smtp://u:p@h?starttls=opportunistic",
+        ["smtp"],
+    ),
+    (
+        mail.mail_from,
+        "bursar a@b@c <a@acme.org @acme.org a@ j\xfcrgen@acme.org a@b\xfc.org a..b@acme.org",
+        ["a b@acme.org", "a@acme.org, b@acme.org", "X <a@acme.org>\nBcc: b@acme.org", ["a@b.c"]],
+    ),
+    (
         addresses.database_url,
         "sqlite:///x mysql://u@h/d postgresql+psycopg://u@h/d postgresql+asyncpg://u@h/d u@h/d"
         " postgresql://u@h postgresql://u@h/ postgresql://u@h:x/d postgresql://u@h:99999/d"
@@ -133,6 +163,45 @@ def test_other_values_are_refused_in_words_that_do_not_depend_on_them(
         sentences.update(caught.value.messages)
     assert len(sentences) <= 2
     assert all(sentence.startswith("must ") for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "implicit_tls", "starttls"),
+    [
+        ("smtp://mail.acme.org", 587, False, "required"),
+        ("smtp://u:p@mail.acme.org:25", 25, False, "required"),
+        ("smtp://mail.acme.org?starttls=off", 587, False, "off"),
+        ("smtps://mail.acme.org", 465, True, "off"),
+        ("smtp://localhost", 587, False, "opportunistic"),
+        ("smtp://mail.localhost", 587, False, "opportunistic"),
+        ("smtp://u:p@127.0.0.1:1025", 1025, False, "opportunistic"),
+        ("smtp://[::1]?starttls=required", 587, False, "required"),
+    ],
+)
+def test_a_mail_server_elsewhere_has_to_show_a_certificate_unless_told_otherwise(
+    url: str, port: int, implicit_tls: bool, starttls: str
+) -> None:
+    server = mail.server_of(url)
+    assert (server.port, server.implicit_tls, server.starttls) == (port, implicit_tls, starttls)
+
+
+def test_a_login_of_a_mail_server_is_decoded_and_does_not_show() -> None:
+    server = mail.server_of("smtps://no-reply@acme.org:p%40s%2Fs@mail.acme.org")
+    assert (server.user, server.password) == ("no-reply@acme.org", "p@s/s")
+    assert "p@s/s" not in repr(server)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "address"),
+    [
+        ("no-reply@acme.org", "", "no-reply@acme.org"),
+        ("<no-reply@acme.org>", "", "no-reply@acme.org"),
+        ("B\xfcrsar <no.reply@acme.org>", "B\xfcrsar", "no.reply@acme.org"),
+        ('"Acme, Inc." <bursar@localhost>', "Acme, Inc.", "bursar@localhost"),
+    ],
+)
+def test_a_sender_has_an_address_and_maybe_a_name(text: str, name: str, address: str) -> None:
+    assert mail.mailbox(text) == (name, address)
 
 
 @pytest.mark.parametrize(

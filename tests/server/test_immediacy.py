@@ -131,6 +131,24 @@ def test_an_access_token_is_dead_on_the_next_request_wherever_that_arrives(
         assert kept == [others] * 4
 
 
+@pytest.mark.parametrize("how", ["deleted", "rotated", "its owner suspended"])
+def test_an_api_key_is_dead_on_the_next_request_wherever_that_arrives(
+    place: Place, how: str
+) -> None:
+    for visitor in place.visitors:
+        case = case_at(place, visitor)
+        key = people.make_api_key(case.user, "self:read")
+        assert [each.get(ME, token=key).status for each in place.visitors] == [200] * 4
+        url = f"/api/v1/api-keys/{people.id_of_key(key)}"
+        if how == "deleted":
+            assert case.by_user("DELETE", url).status == 204
+        elif how == "rotated":
+            assert case.by_user("POST", f"{url}/rotate", {"overlap_seconds": 0}).status == 201
+        else:
+            assert case.by_admin("POST", "/suspend", {"reason": "test"}).status == 200
+        assert [each.get(ME, token=key).status for each in place.visitors] == [401] * 4
+
+
 def test_roles_count_on_the_next_request_and_the_token_stays_good(place: Place) -> None:
     for visitor in place.visitors:
         case = case_at(place, visitor)

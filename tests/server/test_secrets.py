@@ -19,7 +19,7 @@ from tests.server.visiting import Visitor
 NEW_PASSWORD = "another-Passphrase-of-mine"
 # Statements about these tables fail as those of a faulty release do: an error of ours, not a
 # passing fault. Each is read or written by another step.
-TABLES = ("audit_events", "audit_personal", "login_sessions", "users")
+TABLES = ("api_keys", "audit_events", "audit_personal", "login_sessions", "users")
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def test_no_secret_gets_out_when_any_step_of_signing_in_fails(
     empty_database: Settings, own_app: Flask, tmp_path: Path
 ) -> None:
     user = people.make_user(own_app)
+    key = people.make_api_key(user, "self:read")
+    url = f"/api/v1/api-keys/{people.id_of_key(key)}"
     owner = create_engine(
         empty_database.database_migration_url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
     )
@@ -69,6 +71,11 @@ def test_no_secret_gets_out_when_any_step_of_signing_in_fails(
             for method, path, sent, token in (
                 ("PUT", "/api/v1/users/me/password", change, user.token),
                 ("POST", "/api/v1/users", register, None),
+                ("POST", "/api/v1/api-keys", {"name": "A", "scopes": ["self:read"]}, user.token),
+                ("POST", f"{url}/rotate", {}, user.token),
+                ("GET", "/api/v1/users/me", None, key),
+                ("GET", "/api/v1/users/me/security-log", None, key),
+                ("GET", "/api/v1/audit/events", None, key),
             ):
                 answer = visitor.request(method, path, body=sent, token=token)
                 statuses.append(answer.status)

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3"
 # A container has a folder in memory there, which stays writable when the file system is not.
 MEMORY = "/dev/shm"
+MOST_SAID = 1_000_000
 
 
 @dataclass
@@ -79,14 +80,20 @@ class Image:
 
 
 @contextmanager
-def serving(image: Image, settings: dict[str, str]) -> Iterator[None]:
-    """Run the image's command until the block ends, then stop it as an orchestrator does."""
+def serving(
+    image: Image, settings: dict[str, str], *, command: list[str] | None = None
+) -> Iterator[Callable[[], str]]:
+    """Run the image's command until the block ends, then stop it as an orchestrator does.
+
+    Another command, such as the worker's, may be given. Entered with what tells what it has said.
+    """
     # The service never gets the URL of the tables' owner.
     own = {name: value for name, value in settings.items() if "MIGRATION" not in name}
     with TemporaryFile("w+") as output:
-        process = image.start(image.command, own, output=output)
+        process = image.start(command or image.command, own, output=output)
         try:
-            yield
+            # Not by seeking: the process writes at the same place of the file.
+            yield lambda: os.pread(output.fileno(), MOST_SAID, 0).decode()
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(timeout=60)

@@ -3,6 +3,8 @@
 As root everything runs as the image's own user, who owns nothing and can change nothing.
 """
 
+import time
+
 from tests.system.conftest import COMMIT
 from tests.system.http import answer, wait_for
 from tests.system.image_steps import Image, serving
@@ -52,4 +54,9 @@ def test_the_image_migrates_serves_and_stops_and_changes_none_of_its_files(
         assert code == 0, said
         status, user = answer(f"{url}/api/v1/users", USER)
         assert (status, user["email"]) == (201, USER["email"])
+    with serving(image, installation, command=["flask", "worker"]) as said_by_worker:
+        deadline = time.monotonic() + 30
+        while "worker_started" not in said_by_worker():
+            assert time.monotonic() < deadline, said_by_worker()
+            time.sleep(0.2)
     assert image.files() == before

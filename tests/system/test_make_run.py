@@ -17,8 +17,8 @@ import pytest
 from app.platform.embedded_postgres.place import settle
 from app.platform.embedded_postgres.process import listens
 from tests.launcher.running import ROOT, Run, stop
-from tests.launcher.test_run import users
 from tests.network import free_port
+from tests.system.test_launcher_run import users
 
 IS_ROOT = os.geteuid() == 0
 # Installing takes most of it.

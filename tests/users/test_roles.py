@@ -93,6 +93,7 @@ def test_the_same_roles_again_change_nothing(
         ('"2:gzip"', 412),
         ('W/"1"', 412),
         ('"x"', 412),
+        ('""', 412),
         ("", 412),
     ],
 )
