@@ -1,8 +1,9 @@
-"""Measures whether the time of a refused login tells who has an account: `make bench-timing`.
+"""Measures whether the time of an answer tells who has an account: `make bench-timing`.
 
-Pairs of logins with a wrong password, one for a known and one for an unknown address, in random
-order on one connection. The median of their differences must be too small to be of use; its
-interval comes from the ranks of the differences and supposes nothing about how they are spread.
+Pairs of requests, one for a known and one for an unknown address, in random order on one
+connection: logins with a wrong password, lost passwords, and sign-ups in private mode. The median
+of their differences must be too small to be of use; its interval comes from the ranks of the
+differences and supposes nothing about how they are spread.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from math import comb
 from pathlib import Path
@@ -32,37 +35,75 @@ WANTED_MS = 0.25
 GUESS = secrets.token_urlsafe(12)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What may tell too much: where it goes, what it says of an address, and how it is answered."""
+
+    path: str
+    body: Callable[[str], dict[str, str]]
+    status: int
+
+
+REQUESTS = {
+    "refused logins": Request(
+        path="/api/v1/auth/login",
+        body=lambda email: {"email": email, "password": GUESS},
+        status=401,
+    ),
+    "lost passwords": Request(
+        path="/api/v1/auth/password/forgot", body=lambda email: {"email": email}, status=202
+    ),
+    "private sign-ups": Request(
+        path="/api/v1/users",
+        body=lambda email: {"email": email, "name": "Somebody", "password": GUESS},
+        status=202,
+    ),
+}
+
+
 def main() -> int:
     """Measure and print; return 1 when the interval reaches beyond what is wanted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.timing", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"of logins ({PAIRS})")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"of requests ({PAIRS})")
     count = parser.parse_args().pairs
     cores = sorted(os.sched_getaffinity(0))
     # PostgreSQL and the client inherit it; the service has the first core for itself.
     os.sched_setaffinity(0, cores[1:] or cores)
     (PROJECT_ROOT / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="timing-", dir=PROJECT_ROOT / "var") as folder:
-        # A limit would answer before the hash.
-        variables = environment(Path(folder), free_port()) | {"APP_RATE_LIMIT_ENABLED": "false"}
-        pairs = measure(Path(folder), variables, count=count, core=cores[0])
+        variables = environment(Path(folder), free_port()) | {
+            # A limit would answer before the hash.
+            "APP_RATE_LIMIT_ENABLED": "false",
+            "APP_AUTH_SIGNUP_MODE": "private",
+            # Nothing is sent: no worker runs.
+            "APP_MAIL_URL": "smtp://127.0.0.1:25",
+            "APP_MAIL_FROM": "bursar@example.com",
+        }
+        measured = measure(Path(folder), variables, count=count, core=cores[0])
+    reports = [report(name, pairs) for name, pairs in measured.items()]
+    return 0 if all(reports) else 1
+
+
+def report(name: str, pairs: list[tuple[float, float]]) -> bool:
+    """Print what the pairs of a kind say; tell whether it is too little to be of use."""
     differences = [known - unknown for known, unknown in pairs]
     low, high = interval(differences)
-    print(f"{len(pairs)} pairs of refused logins, known and unknown address in random order")
-    print(f"known address:   {median(known for known, _ in pairs):.2f} ms in the middle")
-    print(f"unknown address: {median(unknown for _, unknown in pairs):.2f} ms in the middle")
-    print(
-        f"median of the differences {median(differences):+.3f} ms,"
-        f" 95% interval {low:+.3f} to {high:+.3f} ms"
-    )
     within = max(-low, high) <= WANTED_MS
-    print(f"{'within' if within else 'NOT within'} ±{WANTED_MS} ms")
-    return 0 if within else 1
+    print(f"{len(pairs)} pairs of {name}, known and unknown address in random order")
+    print(f"  known address:   {median(known for known, _ in pairs):.2f} ms in the middle")
+    print(f"  unknown address: {median(unknown for _, unknown in pairs):.2f} ms in the middle")
+    print(
+        f"  median of the differences {median(differences):+.3f} ms,"
+        f" 95% interval {low:+.3f} to {high:+.3f} ms:"
+        f" {'within' if within else 'NOT within'} ±{WANTED_MS} ms"
+    )
+    return within
 
 
 def measure(
     folder: Path, variables: dict[str, str], *, count: int, core: int
-) -> list[tuple[float, float]]:
-    """Return the milliseconds of each pair: known address, unknown address.
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the milliseconds of each pair of each kind: known address, unknown address.
 
     Raises EmbeddedPostgresError or RuntimeError.
     """
@@ -74,13 +115,19 @@ def measure(
         ready, log = f"{settings.public_url}/ready", folder / "service.log"
         with server(["gunicorn"], variables, address=ready, log=log, core=core):
             connection = HTTPConnection("127.0.0.1", settings.server_port, timeout=30)
-            return [pair(connection, number) for number in range(WARM_UP + count)][WARM_UP:]
+            return {
+                name: [pair(connection, request, n) for n in range(WARM_UP + count)][WARM_UP:]
+                for name, request in REQUESTS.items()
+            }
     finally:
         database.stop()
 
 
-def pair(connection: HTTPConnection, number: int) -> tuple[float, float]:
-    """Return the milliseconds of two logins: one of a known address, one of an unknown one."""
+def pair(connection: HTTPConnection, request: Request, number: int) -> tuple[float, float]:
+    """Return the milliseconds of two requests: one of a known address, one of an unknown one.
+
+    Raises RuntimeError when an answer isn't the expected one.
+    """
     addresses = {
         "known": f"person{number % PEOPLE + 1}@example.com",
         # As long as the other, and never seen before either.
@@ -88,14 +135,14 @@ def pair(connection: HTTPConnection, number: int) -> tuple[float, float]:
     }
     taken = {}
     for kind in random.sample(list(addresses), 2):
-        body = json.dumps({"email": addresses[kind], "password": GUESS})
+        body = json.dumps(request.body(addresses[kind]))
         begun = time.perf_counter()
-        connection.request("POST", "/api/v1/auth/login", body, {"Content-Type": "application/json"})
+        connection.request("POST", request.path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         response.read()
         taken[kind] = (time.perf_counter() - begun) * 1000
-        if response.status != 401:
-            raise RuntimeError(f"a login was answered with {response.status}")
+        if response.status != request.status:
+            raise RuntimeError(f"{request.path} was answered with {response.status}")
     return taken["known"], taken["unknown"]
 
 

@@ -20,7 +20,7 @@ INSERT INTO audit_personal (event_id, subject_id, salt, data)
 SELECT id, person(:from), '\x00112233445566778899aabbccddeeff', '{"address":"127.0.0.1"}' FROM new;
 SELECT id, kind, amount, from_account_id, to_account_id, order_id, reverses_id, actor_id,
     actor_kind, request_id, memo, created_at
-FROM post_transfer_v1(uuidv7(), 'transfer', person(:from), person(:to), 1, person(:from), 'user',
+FROM post_transfer_v2(uuidv7(), 'transfer', person(:from), person(:to), 1, person(:from), 'user',
                       md5(':key'), 'benchmark', now(), uuidv7(), uuidv7());
 INSERT INTO idempotency_keys (user_id, key, fingerprint, status, content_type, body, location,
                               created_at)
