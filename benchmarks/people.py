@@ -47,9 +47,10 @@ SELECT person(n), person((n - 1) % :people + 1), 1, now(), decode(md5(n::text), 
 FROM generate_series(1, :sessions) n
 """
 CREDITS = """
-SELECT count(post_transfer_v2(
+SELECT count(post_transfer_v3(
     gen_random_uuid(), 'grant', '00000000-0000-7000-8000-000000000001', id, 1000000000, NULL,
-    'system', NULL, 'benchmark', now(), gen_random_uuid(), gen_random_uuid()))
+    'system', NULL, 'benchmark', now(), gen_random_uuid(), gen_random_uuid(),
+    NULL, NULL, NULL))
 FROM users
 """
 

@@ -19,9 +19,9 @@ WITH new AS (SELECT uuidv7() AS id), event AS (
 INSERT INTO audit_personal (event_id, subject_id, salt, data)
 SELECT id, person(:from), '\x00112233445566778899aabbccddeeff', '{"address":"127.0.0.1"}' FROM new;
 SELECT id, kind, amount, from_account_id, to_account_id, order_id, reverses_id, actor_id,
-    actor_kind, request_id, memo, created_at
-FROM post_transfer_v2(uuidv7(), 'transfer', person(:from), person(:to), 1, person(:from), 'user',
-                      md5(':key'), 'benchmark', now(), uuidv7(), uuidv7());
+    actor_kind, request_id, memo, created_at, hold_id
+FROM post_transfer_v3(uuidv7(), 'transfer', person(:from), person(:to), 1, person(:from), 'user',
+                      md5(':key'), 'benchmark', now(), uuidv7(), uuidv7(), NULL, NULL, NULL);
 INSERT INTO idempotency_keys (user_id, key, fingerprint, status, content_type, body, location,
                               created_at)
 VALUES (person(:from), 'pgbench-' || :key, sha256('request'), 201, 'application/json',

@@ -36,7 +36,9 @@ ENVIRONMENT = {
     "app/platform/settings/__init__.py": "reads it, for everybody",
     "app/platform/metrics.py": "tells the Prometheus library its folder, which knows no other way",
 }
-BOOKS = ("accounts", "account_deltas", "transfers", "entries")
+BOOKS = ("accounts", "account_deltas", "transfers", "entries", "holds", "ledger_state")
+# Who calls the functions of the ledger in the database.
+LEDGER = {"app/credits/ledger.py", "app/credits/holding.py"}
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
@@ -82,23 +84,23 @@ def test_commit_stands_once() -> None:
 def test_only_the_ledger_calls_the_functions_of_the_ledger() -> None:
     migrations = [
         path.read_text()
-        for name in ("credits", "charges")
+        for name in ("credits", "charges", "ledger")
         for path in ROOT.glob(f"migrations/versions/*_{name}.py")
     ]
     functions = set(re.findall(r"CREATE FUNCTION (\w+)", "".join(migrations)))
-    assert {"post_transfer_v2", "lock_account_v1"} < functions
+    assert {"post_transfer_v3", "lock_account_v1", "place_hold_v1"} < functions
     callers = {
         name
         for name, tree in TREES.items()
         if functions & set(_names(tree))
         or any(function in text for text in _texts(tree) for function in functions)
     }
-    assert callers == {"app/credits/ledger.py"}
+    assert callers == LEDGER
 
 
 def test_only_the_ledger_writes_the_books() -> None:
     writers = {name for name, tree in TREES.items() if any(_writes_to_the_books(tree))}
-    assert writers <= {"app/credits/ledger.py"}
+    assert writers <= LEDGER
 
 
 def _writes_to_the_books(tree: ast.Module) -> Iterator[bool]:

@@ -17,6 +17,7 @@ from tests.valid_rows import (
     NEW,
     NOBODY,
     OTHER,
+    REVENUE,
     SEED,
     THING,
     TIME,
@@ -31,6 +32,8 @@ LIBRARY = "procrastinate_"
 REVERSAL = insert(
     "transfers", kind="'reversal'", from_account_id=ALICE, to_account_id=BOB, reverses_id=THING
 )
+
+CHECKED = "UPDATE ledger_state SET checked_at = {}, check_seconds = {}, differences = {}"
 
 CONSTRAINTS: dict[str, str] = {
     "ck_account_deltas_amount": insert("account_deltas", amount="0"),
@@ -57,9 +60,21 @@ CONSTRAINTS: dict[str, str] = {
     "ck_entries_seq": insert("entries", seq="0"),
     "ck_entries_seq_and_balance_after": insert("entries", balance_after="NULL"),
     "ck_exports_made_at": insert("exports", made_at=TIME),
+    "ck_holds_amount": insert("holds", amount="0"),
+    "ck_holds_captured": insert("holds", captured="6", status="'captured'", ended_at=TIME),
+    "ck_holds_captured_once": insert("holds", captured="1"),
+    "ck_holds_ended": insert("holds", ended_at=TIME),
+    "ck_holds_expires_later": insert("holds", expires_at=TIME),
+    "ck_holds_memo": insert("holds", memo="''"),
+    "ck_holds_status": insert("holds", status="'lost'", ended_at=TIME),
     "ck_idempotency_keys_fingerprint": insert("idempotency_keys", fingerprint="'short'"),
     "ck_idempotency_keys_key": insert("idempotency_keys", key="'a b'"),
     "ck_idempotency_keys_status": insert("idempotency_keys", status="500"),
+    "ck_ledger_state_check_seconds": CHECKED.format(TIME, "-1", "0"),
+    "ck_ledger_state_checked": CHECKED.format(TIME, "1", "NULL"),
+    "ck_ledger_state_differences": CHECKED.format(TIME, "1", "-1"),
+    "ck_ledger_state_frozen": f"UPDATE ledger_state SET frozen_at = {TIME}",
+    "ck_ledger_state_id": "INSERT INTO ledger_state (id) VALUES (2)",
     "ck_login_sessions_device": insert("login_sessions", device="''"),
     "ck_login_sessions_ended": insert("login_sessions", ended_at=TIME),
     "ck_login_sessions_ended_reason": insert(
@@ -87,9 +102,12 @@ CONSTRAINTS: dict[str, str] = {
     ),
     "ck_transfers_actor_kind": insert("transfers", actor_kind="'ghost'"),
     "ck_transfers_amount": insert("transfers", amount="0"),
+    "ck_transfers_hold": insert("transfers", hold_id=THING),
     "ck_transfers_kind": insert("transfers", kind="'gift'"),
     "ck_transfers_memo": insert("transfers", memo="''"),
+    "ck_transfers_order": insert("transfers", order_id=THING),
     "ck_transfers_request_id": insert("transfers", request_id="''"),
+    "ck_transfers_reverses": insert("transfers", reverses_id=THING),
     "ck_transfers_sides": insert("transfers", kind="'transfer'"),
     "ck_users_deleting_since": insert("users", deleting_since=TIME),
     "ck_users_email": insert("users", email="'a@'"),
@@ -106,16 +124,24 @@ CONSTRAINTS: dict[str, str] = {
     + insert("entries", transfer_id=OTHER, account_id=NOBODY),
     "fk_entries_transfer_id_transfers": insert("entries", transfer_id=NOBODY, seq="2"),
     "fk_exports_user_id_users": insert("exports", user_id=NOBODY),
+    "fk_holds_account_id_accounts": insert("holds", account_id=NOBODY),
     "fk_login_sessions_user_id_users": insert("login_sessions", user_id=NOBODY),
     "fk_mails_user_id_users": insert("mails", user_id=NOBODY),
-    "fk_transfers_reverses_id_transfers": insert("transfers", reverses_id=NOBODY),
+    "fk_transfers_hold_id_holds": insert(
+        "transfers", kind="'charge'", from_account_id=ALICE, to_account_id=REVENUE, hold_id=NOBODY
+    ),
+    "fk_transfers_reverses_id_transfers": insert(
+        "transfers", kind="'reversal'", reverses_id=NOBODY
+    ),
     "pk_accounts": insert("accounts", id=ALICE, user_id=ALICE),
     "pk_api_keys": insert("api_keys", id=THING),
     "pk_audit_events": insert("audit_events", id=THING),
     "pk_audit_personal": insert("audit_personal", event_id=THING),
     "pk_entries": insert("entries", id=THING),
     "pk_exports": insert("exports", id=THING, content="'x'", made_at=TIME),
+    "pk_holds": insert("holds", id=THING),
     "pk_idempotency_keys": insert("idempotency_keys", key="'k'"),
+    "pk_ledger_state": "INSERT INTO ledger_state (id) VALUES (1)",
     "pk_login_sessions": insert("login_sessions", id=THING),
     "pk_mails": insert("mails", id=THING),
     "pk_outbox_events": insert("outbox_events", id=THING),
@@ -152,6 +178,16 @@ REFUSALS: dict[str, list[str]] = {
     "audit_personal_refuse_truncate": ["TRUNCATE audit_personal"],
     "entries_refuse_change": ["UPDATE entries SET amount = 1", "DELETE FROM entries"],
     "entries_refuse_truncate": ["TRUNCATE entries"],
+    "holds_guard": [
+        "UPDATE holds SET amount = 1",
+        "UPDATE holds SET memo = 'x'",
+        f"UPDATE holds SET status = 'released', ended_at = {TIME};"
+        " UPDATE holds SET status = 'held', ended_at = NULL",
+    ],
+    "holds_refuse_delete": ["DELETE FROM holds"],
+    "holds_refuse_truncate": ["TRUNCATE holds CASCADE"],
+    "ledger_state_refuse_delete": ["DELETE FROM ledger_state"],
+    "ledger_state_refuse_truncate": ["TRUNCATE ledger_state"],
     "transfers_refuse_change": ["UPDATE transfers SET memo = 'x'", "DELETE FROM transfers"],
     "transfers_refuse_truncate": ["TRUNCATE transfers CASCADE"],
     "transfers_two_entries": [insert("transfers")],

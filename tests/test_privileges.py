@@ -22,7 +22,9 @@ PRIVILEGES = {
     "audit_personal": "DELETE INSERT SELECT",
     "entries": "SELECT",
     "exports": "DELETE INSERT SELECT",
+    "holds": "SELECT",
     "idempotency_keys": "DELETE INSERT SELECT UPDATE",
+    "ledger_state": "SELECT",
     "login_sessions": "DELETE INSERT SELECT",
     "mails": "DELETE INSERT SELECT UPDATE",
     "outbox_events": "DELETE INSERT SELECT",
@@ -45,13 +47,27 @@ COLUMNS = {
     "users": "deleting_since email email_key email_verified name name_grams password_changed_at"
     " password_hash reset_required roles status suspended_until updated_at version",
 }
-FUNCTIONS = ["lock_account_v1", "post_transfer_v1", "post_transfer_v2"]
+FUNCTIONS = [
+    "capture_hold_v1",
+    "fold_deltas_v1",
+    "lock_account_v1",
+    "note_ledger_check_v1",
+    "place_hold_v1",
+    "post_batch_v1",
+    "post_transfer_v1",
+    "post_transfer_v2",
+    "post_transfer_v3",
+    "release_hold_v1",
+    "set_ledger_frozen_v1",
+]
 
 BOOKS_AND_AUDIT = (
     "accounts",
     "account_deltas",
     "transfers",
     "entries",
+    "holds",
+    "ledger_state",
     "audit_events",
     "audit_personal",
 )
@@ -74,12 +90,15 @@ REFUSED = [
     "UPDATE account_deltas SET amount = 1",
     "UPDATE transfers SET amount = 1",
     "UPDATE entries SET amount = 1",
+    "UPDATE holds SET status = 'released'",
+    "UPDATE ledger_state SET frozen_at = NULL, frozen_reason = NULL",
     "UPDATE audit_events SET action = 'a.b.c'",
     "UPDATE audit_personal SET data = ''",
     "INSERT INTO account_deltas SELECT id, 1 FROM accounts",
     "INSERT INTO accounts SELECT * FROM accounts",
     "INSERT INTO transfers SELECT * FROM transfers",
     "INSERT INTO entries SELECT * FROM entries",
+    "INSERT INTO holds SELECT * FROM holds",
     "CREATE TABLE mine (id bigint)",
     "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "CREATE OR REPLACE FUNCTION refuse_change_v1() RETURNS trigger LANGUAGE plpgsql"

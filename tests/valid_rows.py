@@ -7,8 +7,10 @@ THING = "'00000000-0000-7000-8000-0000000000f1'"
 OTHER = "'00000000-0000-7000-8000-0000000000f2'"
 NOBODY = "'00000000-0000-7000-8000-0000000000ff'"
 ISSUANCE = "'00000000-0000-7000-8000-000000000001'"
+REVENUE = "'00000000-0000-7000-8000-000000000002'"
 NEW = "gen_random_uuid()"
 TIME = "'2026-01-01 00:00:00+00'"
+LATER = "'2026-01-02 00:00:00+00'"
 
 # A valid row of each table, in SQL; the cases change what they are about.
 ROWS: dict[str, dict[str, str]] = {
@@ -115,6 +117,14 @@ ROWS: dict[str, dict[str, str]] = {
         "balance_after": "5",
         "created_at": TIME,
     },
+    "holds": {
+        "id": NEW,
+        "account_id": ALICE,
+        "amount": "5",
+        "placed_by": ALICE,
+        "expires_at": LATER,
+        "created_at": TIME,
+    },
 }
 
 
@@ -144,6 +154,7 @@ SEED = "".join(
         insert("entries", id=THING),
         insert("entries", account_id=ISSUANCE, amount="-5", seq="NULL", balance_after="NULL"),
         insert("account_deltas"),
+        insert("holds", id=THING),
         # The deferred checks of these rows are done; those of the case are still to come.
         "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;",
     ]

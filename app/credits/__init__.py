@@ -3,11 +3,13 @@
 Words: an *account* holds credits, one for each user (with the user's id) and the house accounts
 *issuance*, where credits come into being, and *revenue*, which charges go to; a *transfer* moves
 credits from one account to another, once and for ever; an *entry* is one signed line of a transfer,
-on one account; a *delta* is an amount that a house account's balance doesn't include yet.
+on one account; a *delta* is an amount that a house account's balance doesn't include yet; a *hold* sets credits of a
+user aside, until it is captured (as a charge), released or expired.
 
 Decisions:
-- One function in the database, `post_transfer_v2`, moves credits; `ledger.py` alone calls it, and
-  the application's role may do nothing else to the books.
+- One function in the database, `post_transfer_v3`, moves credits, and a few around it post many
+  at once or set credits aside. `ledger.py` and `holding.py` alone call them, and the application's
+  role may do nothing else to the books.
 - It is the last thing in a transaction but the answer's own row, because it locks accounts: audit
   events are written before it, with an id made beforehand.
 - A user's account is locked before the user's status is changed to `deleting`. A transfer reads the

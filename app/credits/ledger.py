@@ -1,58 +1,50 @@
-"""Moves credits: the only caller of the database functions that lock and change balances."""
+"""Moves credits from account to account: the only caller of the functions that do."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-from sqlalchemy import BigInteger, DateTime, Text, Uuid, bindparam, column, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ARRAY, BigInteger, Column, Row, Text, Uuid, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from app.credits.errors import (
-    BalanceLimit,
-    InsufficientCredits,
-    PayerNotFound,
-    RecipientNotFound,
-    SelfTransfer,
-)
+from app.credits.functions import ASKED, TIME, asked, call, execute
 from app.credits.models import transfers
 from app.credits.values import ISSUANCE_ID, REVENUE_ID, TransferKind
 from app.platform import clock, ids
 from app.platform.actor import Actor
-from app.platform.errors import AppError
 
-# Parameters by position, as the function declares them.
-_POSTED = func.post_transfer_v2(
-    bindparam("id", type_=Uuid),
-    bindparam("kind", type_=Text),
-    bindparam("from_account_id", type_=Uuid),
-    bindparam("to_account_id", type_=Uuid),
-    bindparam("amount", type_=BigInteger),
-    bindparam("actor_id", type_=Uuid),
-    bindparam("actor_kind", type_=Text),
-    bindparam("request_id", type_=Text),
-    bindparam("memo", type_=Text),
-    bindparam("created_at", type_=DateTime(timezone=True)),
-    bindparam("debit_id", type_=Uuid),
-    bindparam("credit_id", type_=Uuid),
-).table_valued(*(column(stored.name, stored.type) for stored in transfers.c))
-_POST = select(_POSTED)
-_LOCKED = func.lock_account_v1(bindparam("user_id", type_=Uuid)).table_valued(
-    column("balance", BigInteger), column("held", BigInteger)
+_IDS, _AMOUNTS, _TEXTS = ARRAY(Uuid), ARRAY(BigInteger), ARRAY(Text)
+
+
+_POST = call(
+    "post_transfer_v3",
+    {
+        "id": Uuid(), "kind": Text(), "from_account_id": Uuid(), "to_account_id": Uuid(),
+        "amount": BigInteger(), **ASKED, "memo": Text(), "created_at": TIME,
+        "debit_id": Uuid(), "credit_id": Uuid(), "order_id": Uuid(), "reverses_id": Uuid(),
+        "hold_id": Uuid(),
+    },
+    list(transfers.c),
+)  # fmt: skip
+_POST_BATCH = call(
+    "post_batch_v1",
+    {
+        "ids": _IDS, "from_account_id": Uuid(), "to_account_ids": _IDS, "amounts": _AMOUNTS,
+        "memos": _TEXTS, "debit_ids": _IDS, "credit_ids": _IDS, **ASKED, "created_at": TIME,
+    },
+    list(transfers.c),
+)  # fmt: skip
+_LOCK = call(
+    "lock_account_v1",
+    {"user_id": Uuid()},
+    [Column("balance", BigInteger), Column("held", BigInteger)],
 )
-_LOCK = select(_LOCKED)
+_FOLD = select(func.fold_deltas_v1(bindparam("most")))
 
-# The function raises these; AC402 carries available and required as JSON in its DETAIL.
-_REFUSALS: Mapping[str, type[AppError]] = {
-    "AC402": InsufficientCredits,
-    "AC404": RecipientNotFound,
-    "AC409": BalanceLimit,
-    "AC410": PayerNotFound,
-    "AC422": SelfTransfer,
-}
+# Where credits of these kinds go to or come from; of the others it is issuance.
+_REVENUE = frozenset({TransferKind.CHARGE, TransferKind.PAYMENT, TransferKind.REFUND})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +60,16 @@ class Transfer:
     reverses_id: UUID | None
     order_id: UUID | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """One transfer of a batch: to whom, how much, and under which id."""
+
+    transfer_id: UUID
+    to_user_id: UUID
+    amount: int
+    memo: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,48 +90,66 @@ def post(
     amount: int,
     actor: Actor,
     memo: str | None,
+    order_id: UUID | None = None,
+    reverses_id: UUID | None = None,
+    house_id: UUID | None = None,
 ) -> Transfer:
     """Move credits in the caller's transaction, in one round trip.
 
-    None is the house: revenue for a charge, else issuance. It is never locked; the users' accounts
-    stay so until the transaction ends, and this belongs at its end. All or nothing: a refusal
-    leaves the transaction, or the savepoint around it, to be rolled back.
+    None is the house: revenue for charges, payments and refunds, else issuance, unless `house_id`
+    says which. It is never locked; the users' accounts stay so until the transaction ends, and this
+    belongs at its end. All or nothing: a refusal leaves the transaction to be rolled back.
 
-    Raises InsufficientCredits, RecipientNotFound, PayerNotFound, BalanceLimit or SelfTransfer.
+    Raises InsufficientCredits, RecipientNotFound, PayerNotFound, BalanceLimit, SelfTransfer,
+    NotReversible, AlreadyReversed or LedgerFrozen.
     """
-    house = REVENUE_ID if kind == TransferKind.CHARGE else ISSUANCE_ID
+    house = house_id or (REVENUE_ID if kind in _REVENUE else ISSUANCE_ID)
     parameters = {
         "id": transfer_id,
         "kind": kind,
         "from_account_id": from_user_id or house,
         "to_account_id": to_user_id or house,
         "amount": amount,
-        "actor_id": actor.user_id,
-        "actor_kind": actor.kind,
-        "request_id": actor.request_id,
+        **asked(actor),
         "memo": memo,
         "created_at": clock.now(),
         "debit_id": ids.new(),
         "credit_id": ids.new(),
+        "order_id": order_id,
+        "reverses_id": reverses_id,
+        "hold_id": None,
     }
-    try:
-        row = session.execute(_POST, parameters).one()
-    except DBAPIError as error:
-        refusal = _refusal(error, own=actor.user_id == from_user_id)
-        if refusal is None:
-            raise
-        raise refusal from error
-    return Transfer(
-        id=row.id,
-        kind=row.kind,
-        from_user_id=from_user_id,
-        to_user_id=to_user_id,
-        amount=row.amount,
-        memo=row.memo,
-        reverses_id=row.reverses_id,
-        order_id=row.order_id,
-        created_at=row.created_at,
-    )
+    own = actor.user_id is not None and actor.user_id == from_user_id
+    (row,) = execute(session, _POST, parameters, own=own)
+    return _transfer(row, from_user_id=from_user_id, to_user_id=to_user_id)
+
+
+def post_batch(
+    session: Session, *, from_user_id: UUID, sent: Sequence[Sent], actor: Actor
+) -> list[Transfer]:
+    """Post transfers of one sender in one round trip, all or none, in the order given.
+
+    What one of them is refused for is told by its place: `details` map `transfers.2.to_user_id`.
+
+    Raises InsufficientCredits (for all of them together), RecipientNotFound, BalanceLimit,
+    SelfTransfer or LedgerFrozen.
+    """
+    parameters = {
+        "ids": [each.transfer_id for each in sent],
+        "from_account_id": from_user_id,
+        "to_account_ids": [each.to_user_id for each in sent],
+        "amounts": [each.amount for each in sent],
+        "memos": [each.memo for each in sent],
+        "debit_ids": [ids.new() for _ in sent],
+        "credit_ids": [ids.new() for _ in sent],
+        **asked(actor),
+        "created_at": clock.now(),
+    }
+    rows = execute(session, _POST_BATCH, parameters, own=actor.user_id == from_user_id)
+    return [
+        _transfer(row, from_user_id=from_user_id, to_user_id=each.to_user_id)
+        for row, each in zip(rows, sent, strict=True)
+    ]
 
 
 def lock_account(session: Session, *, user_id: UUID) -> Locked:
@@ -143,13 +163,20 @@ def lock_account(session: Session, *, user_id: UUID) -> Locked:
     return Locked(balance=row.balance, held=row.held)
 
 
-def _refusal(error: DBAPIError, *, own: bool) -> AppError | None:
-    """Return what the function refused, None for any other error.
+def fold(session: Session, *, most: int) -> int:
+    """Add up to `most` deltas to their house accounts' balances, and return how many there were."""
+    return int(session.execute(_FOLD, {"most": most}).scalar_one())
 
-    What an account holds is told to its owner only.
-    """
-    cause: Any = error.orig  # The driver's own exception, which has the SQLSTATE.
-    refusal = _REFUSALS.get(getattr(cause, "pgcode", None) or "")
-    if refusal is InsufficientCredits and own:
-        return refusal(details=orjson.loads(cause.diag.message_detail))
-    return refusal() if refusal else None
+
+def _transfer(row: Row[Any], *, from_user_id: UUID | None, to_user_id: UUID | None) -> Transfer:
+    return Transfer(
+        id=row.id,
+        kind=row.kind,
+        from_user_id=from_user_id,
+        to_user_id=to_user_id,
+        amount=row.amount,
+        memo=row.memo,
+        reverses_id=row.reverses_id,
+        order_id=row.order_id,
+        created_at=row.created_at,
+    )

@@ -1,16 +1,18 @@
 """The tables of the ledger.
 
 Plain tables, because no row of the books is ever changed through an object: the application reads
-them, and `post_transfer_v2` writes them. Checks, triggers and the reasons for each column stand in
-the migration.
+them, and functions in the database write them. Checks, triggers and the reasons for each column
+stand in the migrations.
 """
 
 from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Index,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -54,6 +56,7 @@ transfers = Table(
     Column("request_id", Text),
     Column("memo", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("hold_id", Uuid, ForeignKey("holds.id")),
 )
 
 entries = Table(
@@ -68,4 +71,33 @@ entries = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("account_id", "seq"),
     Index("uq_entries_transfer_id_sign", "transfer_id", text("(amount > 0)"), unique=True),
+)
+
+holds = Table(
+    "holds",
+    Base.metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account_id", Uuid, ForeignKey("accounts.id"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("captured", BigInteger, nullable=False, server_default=text("0")),
+    Column("status", Text, nullable=False, server_default=text("'held'")),
+    Column("placed_by", Uuid, nullable=False),
+    Column("memo", Text),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("ix_holds_account_id", "account_id", "created_at", "id"),
+    Index("ix_holds_created_at", "created_at", "id"),
+    Index("ix_holds_open", "expires_at", postgresql_where=text("status = 'held'")),
+)
+
+ledger_state = Table(
+    "ledger_state",
+    Base.metadata,
+    Column("id", SmallInteger, primary_key=True),
+    Column("frozen_at", DateTime(timezone=True)),
+    Column("frozen_reason", Text),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("check_seconds", Double),
+    Column("differences", BigInteger),
 )
