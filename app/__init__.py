@@ -36,6 +36,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     )
     from app.auth import routes as auth_routes
     from app.auth import service as auth
+    from app.credits import hold_routes
     from app.credits import routes as credits_routes
     from app.keys import master
     from app.keys import routes as keys_routes
@@ -50,6 +51,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         health,
         http,
         idempotency,
+        idempotency_status,
         logging,
         openapi,
         pagination,
@@ -107,6 +109,9 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         suspension_routes.blp,
         api_key_routes.blp,
         credits_routes.blp,
+        credits_routes.staff_blp,
+        hold_routes.blp,
+        idempotency_status.blp,
         audit_routes.blp,
         support_routes.blp,
     ):

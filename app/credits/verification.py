@@ -105,8 +105,14 @@ CHECKS: Final = (
         """,
     ),
     (
-        "Account {id} holds back {held}, but has no open holds.",
-        "SELECT id, held FROM accounts WHERE held <> 0",
+        "Account {id} holds back {held}, but its open holds add up to {open}.",
+        """
+        SELECT id, held, coalesce(open, 0) AS open
+        FROM accounts
+        LEFT JOIN (SELECT account_id AS id, sum(amount) AS open
+                   FROM holds WHERE status = 'held' GROUP BY account_id) AS placed USING (id)
+        WHERE held <> coalesce(open, 0)
+        """,
     ),
     (
         "User {id} has no account.",

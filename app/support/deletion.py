@@ -11,7 +11,8 @@ from app.audit import service as audit
 from app.audit.actions import Action
 from app.auth import notices, password_change, sessions
 from app.auth.values import EndReason
-from app.credits import ledger
+from app.credits import holds, ledger
+from app.credits.errors import HoldEnded
 from app.credits.ledger import Locked
 from app.credits.values import TransferKind
 from app.mail import service as mail
@@ -109,6 +110,8 @@ def _begin(session: Session, user: UserRow, *, actor: Actor, forfeit: bool) -> N
         was=user.status,
         until=user.suspended_until,
     )
+    if forfeit:
+        _let_go(session, user, actor=actor)
     # The account is the last thing that is locked, and from before the status changes: a posting
     # reads the status under the same lock. So credits that are under way either arrive before this,
     # and are counted, or find nobody.
@@ -117,9 +120,20 @@ def _begin(session: Session, user: UserRow, *, actor: Actor, forfeit: bool) -> N
     _settle(session, user, account, actor=actor, forfeit=forfeit)
 
 
+def _let_go(session: Session, user: UserRow, *, actor: Actor) -> None:
+    """Free what is set aside; what somebody ends or places meanwhile is for the next attempt."""
+    try:
+        holds.release_all(session, actor=actor, user_id=user.id)
+    except HoldEnded as error:
+        raise Outdated from error
+
+
 def _settle(
     session: Session, user: UserRow, account: Locked, *, actor: Actor, forfeit: bool
 ) -> None:
+    if account.held and forfeit:
+        # Placed between the look at the holds and the lock on the account.
+        raise Outdated
     if account.held or (account.balance and not forfeit):
         own = actor.user_id == user.id
         held = {"balance": account.balance, "held": account.held}

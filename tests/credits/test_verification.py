@@ -166,11 +166,11 @@ DAMAGES = {
     "less than nothing": (
         "UPDATE accounts SET held = 71 WHERE id = :alice",
         "Account {alice} has -1 available, outside of what an account may hold.",
-        "Account {alice} holds back 71, but has no open holds.",
+        "Account {alice} holds back 71, but its open holds add up to 0.",
     ),
     "credits held for nothing": (
         "UPDATE accounts SET held = 5 WHERE id = :alice",
-        "Account {alice} holds back 5, but has no open holds.",
+        "Account {alice} holds back 5, but its open holds add up to 0.",
     ),
     "a user without an account": (ADD_USER, "User {new} has no account."),
 }
@@ -236,5 +236,5 @@ def test_the_command_prints_the_differences_and_exits_with_1(
     with damaging(empty_database) as connection:
         connection.execute(text("UPDATE accounts SET held = 5 WHERE id = :alice"), books)
     ended = flask(empty_database, "credits", "verify")
-    sentence = f"Account {books['alice']} holds back 5, but has no open holds.\n"
+    sentence = f"Account {books['alice']} holds back 5, but its open holds add up to 0.\n"
     assert (ended.returncode, ended.stdout) == (1, sentence)
