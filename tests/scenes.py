@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from werkzeug.test import TestResponse
 
 from app.auth import suspension
+from app.credits import holds
 from app.mail import service as mail
 from app.mail.values import Kind
 from app.platform.actor import Actor
@@ -45,6 +46,12 @@ class Scene:
         )
         ((found,),) = self.sql(find, id=self.owner.id)
         return UUID(str(found))
+
+    def hold(self) -> UUID:
+        """Return the id of a hold that the owner has placed."""
+        actor = Actor(kind="user", user_id=self.owner.id)
+        with transaction() as session:
+            return holds.place(session, actor=actor, amount=1, user_id=None, memo=None).id
 
     def login_session(self) -> UUID:
         """Return the id of another login session of the owner."""
@@ -99,6 +106,7 @@ def receiver(scene: Scene) -> str:
 # What a call sends, and what its path names. Of all others the path is the rule, without a body.
 PATHS: dict[str, Callable[[Scene], UUID | str]] = {
     "<uuid:transfer_id>": Scene.transfer,
+    "<uuid:hold_id>": Scene.hold,
     "<uuid:session_id>": Scene.login_session,
     "<uuid:key_id>": Scene.api_key,
     "<uuid:export_id>": Scene.export,
@@ -126,7 +134,12 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
     "POST /api/v1/credits/grants": lambda scene: {
         "user_id": str(scene.owner.id), "amount": 1, "memo": "m",
     },
+    "POST /api/v1/credits/holds": lambda _: {"amount": 1},
     "POST /api/v1/credits/transfers": lambda scene: {"to_user_id": receiver(scene), "amount": 1},
+    "POST /api/v1/credits/transfers/batch": lambda scene: {
+        "transfers": [{"to_user_id": receiver(scene), "amount": 1}],
+    },
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": lambda _: {"reason": "r"},
     "POST /api/v1/users": lambda _: {
         "email": f"{uuid4().hex}@example.org", "name": "New", "password": PASSWORD,
     },
@@ -147,7 +160,13 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
 KEYED = (
     "POST /api/v1/credits/charges",
     "POST /api/v1/credits/grants",
+    "POST /api/v1/credits/holds",
+    "POST /api/v1/credits/holds/<uuid:hold_id>/capture",
+    "POST /api/v1/credits/holds/<uuid:hold_id>/release",
     "POST /api/v1/credits/transfers",
+    "POST /api/v1/credits/transfers/batch",
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse",
+    "GET /api/v1/idempotency",
 )
 
 
