@@ -40,6 +40,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.keys import master
     from app.keys import routes as keys_routes
     from app.keys import service as keys
+    from app.orders import catalogue_routes
     from app.platform import (
         compression,
         cors,
@@ -107,6 +108,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         suspension_routes.blp,
         api_key_routes.blp,
         credits_routes.blp,
+        catalogue_routes.blp,
         audit_routes.blp,
         support_routes.blp,
     ):

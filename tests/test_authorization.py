@@ -27,6 +27,7 @@ from tests import people
 from tests.client import Client, new_key
 from tests.mailing import Postman
 from tests.people import PASSWORD, TestUser
+from tests.shop import make_discount, make_product
 
 Sql = Callable[..., list[Row[Any]]]
 API = "/api/v1"
@@ -40,6 +41,9 @@ WHO = (
 KEYS = ("key", "key without")
 ANYONE = (200,) * 10
 SIGNED_IN_200 = (401, 200, 200, 401, 200, 200, 200, 200, 200, 403)
+# What only administrators may.
+ADMINS_200 = (401, 403, 403, 401, 403, 403, 403, 200, 200, 403)
+ADMINS_201 = (401, 403, 403, 401, 403, 403, 403, 201, 201, 403)
 # What no API key opens.
 PEOPLE_200 = (401, 200, 200, 401, 200, 200, 200, 200, 403, 403)
 PEOPLE_201 = (401, 201, 201, 401, 201, 201, 201, 201, 403, 403)
@@ -85,6 +89,14 @@ MATRIX = {
     "GET /api/v1/credits/transfers/<uuid:transfer_id>": (
         401, 200, 404, 401, 200, 200, 200, 200, 200, 403,
     ),
+    "GET /api/v1/discounts": ADMINS_200,
+    "POST /api/v1/discounts": ADMINS_201,
+    "GET /api/v1/discounts/<uuid:discount_id>": ADMINS_200,
+    "PATCH /api/v1/discounts/<uuid:discount_id>": ADMINS_200,
+    "GET /api/v1/products": ANYONE,
+    "POST /api/v1/products": ADMINS_201,
+    "GET /api/v1/products/<uuid:product_id>": ANYONE,
+    "PATCH /api/v1/products/<uuid:product_id>": ADMINS_200,
     "POST /api/v1/users": (201,) * 10,
     "GET /api/v1/users": (401, 403, 403, 401, 200, 200, 200, 200, 200, 403),
     "GET /api/v1/users/<uuid:user_id>": (401, 200, 404, 401, 200, 200, 200, 200, 200, 403),
@@ -230,6 +242,8 @@ PATHS: dict[str, Callable[[Scene], UUID | str]] = {
     "<uuid:session_id>": Scene.login_session,
     "<uuid:key_id>": Scene.api_key,
     "<uuid:export_id>": Scene.export,
+    "<uuid:product_id>": lambda _: make_product().id,
+    "<uuid:discount_id>": lambda _: make_discount().id,
     "<uuid:user_id>/reinstate": lambda scene: f"{scene.suspended()}/reinstate",
     "<uuid:user_id>": lambda scene: scene.owner.id,
     "<any('swagger-ui.css','swagger-ui-bundle.js','favicon-32x32.png'):name>": lambda _: (
@@ -255,6 +269,10 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
         "user_id": str(scene.owner.id), "amount": 1, "memo": "m",
     },
     "POST /api/v1/credits/transfers": lambda scene: {"to_user_id": receiver(scene), "amount": 1},
+    "POST /api/v1/discounts": lambda _: {"code": uuid4().hex, "percent": "10"},
+    "PATCH /api/v1/discounts/<uuid:discount_id>": lambda _: {"percent": "20"},
+    "POST /api/v1/products": lambda _: {"sku": uuid4().hex, "name": "New", "price": 1},
+    "PATCH /api/v1/products/<uuid:product_id>": lambda _: {"price": 2},
     "POST /api/v1/users": lambda _: {
         "email": f"{uuid4().hex}@example.org", "name": "New", "password": PASSWORD,
     },
@@ -391,7 +409,7 @@ def roles_of(whom: str, who: str) -> tuple[str, ...]:
     return () if named == "user" else (named,)
 
 
-OWNED = [call for call in MATRIX if "<uuid:" in call]
+OWNED = [call for call in MATRIX if "<uuid:" in call and MATRIX[call] != ANYONE]
 
 
 SENT: tuple[dict[str, Any], ...] = ({}, {"data": b"{", "content_type": "application/json"})
