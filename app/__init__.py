@@ -41,6 +41,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.keys import master
     from app.keys import routes as keys_routes
     from app.keys import service as keys
+    from app.orders import catalogue_routes
     from app.platform import (
         compression,
         cors,
@@ -112,6 +113,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         credits_routes.staff_blp,
         hold_routes.blp,
         idempotency_status.blp,
+        catalogue_routes.blp,
         audit_routes.blp,
         support_routes.blp,
     ):

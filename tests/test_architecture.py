@@ -234,6 +234,14 @@ ROUTES = {
     "GET /api/v1/idempotency": SIGNED_IN,
     "GET /api/v1/users/<uuid:user_id>/credits": "credits:read",
     "GET /api/v1/credits/transfers/<uuid:transfer_id>": SIGNED_IN,
+    "GET /api/v1/discounts": "catalogue:write",
+    "POST /api/v1/discounts": "catalogue:write",
+    "GET /api/v1/discounts/<uuid:discount_id>": "catalogue:write",
+    "PATCH /api/v1/discounts/<uuid:discount_id>": "catalogue:write",
+    "GET /api/v1/products": PUBLIC,
+    "POST /api/v1/products": "catalogue:write",
+    "GET /api/v1/products/<uuid:product_id>": PUBLIC,
+    "PATCH /api/v1/products/<uuid:product_id>": "catalogue:write",
     "POST /api/v1/users": PUBLIC,
     "GET /api/v1/users": "users:read",
     "GET /api/v1/users/<uuid:user_id>": SIGNED_IN,
@@ -257,6 +265,9 @@ ROUTES = {
     "GET /api/v1/users/me/sessions": SIGNED_IN,
     "DELETE /api/v1/users/me/sessions/<uuid:session_id>": SIGNED_IN,
 }
+
+# Queries for which a public call asks for a permission.
+ASKED_WHERE = {"GET /api/v1/products": ("active", "false", "catalogue:write")}
 
 # What no API key opens, whatever its scopes: sign-in, passwords, login sessions, API keys, deletion
 # of users, and exports, which hold what these would show.
@@ -326,6 +337,10 @@ RECORDS = {
     "POST /api/v1/credits/transfers": {Action.TRANSFER_CREATED},
     "POST /api/v1/credits/transfers/batch": {Action.TRANSFER_CREATED},
     "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": {Action.TRANSFER_REVERSED},
+    "POST /api/v1/discounts": {Action.DISCOUNT_CREATED},
+    "PATCH /api/v1/discounts/<uuid:discount_id>": {Action.DISCOUNT_CHANGED},
+    "POST /api/v1/products": {Action.PRODUCT_CREATED},
+    "PATCH /api/v1/products/<uuid:product_id>": {Action.PRODUCT_CHANGED},
     "POST /api/v1/users": {Action.USER_CREATED},
     "DELETE /api/v1/users/<uuid:user_id>": {
         Action.DELETION_STARTED,
@@ -388,6 +403,15 @@ def test_every_route_is_in_the_authorization_matrix(app: Flask) -> None:
         for call in _calls_of(rule)
     }
     assert found == ROUTES
+
+
+def test_which_queries_ask_for_more_than_their_route_is_written_down(app: Flask) -> None:
+    found = {
+        call: guards.condition(app.view_functions[rule.endpoint])
+        for rule in app.url_map.iter_rules()
+        for call in _calls_of(rule)
+    }
+    assert {call: where for call, where in found.items() if where} == ASKED_WHERE
 
 
 def test_what_no_api_key_opens_is_written_down(app: Flask) -> None:

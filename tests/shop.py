@@ -1,0 +1,32 @@
+"""Fills the catalogue with the product's own functions."""
+
+from typing import Any
+from uuid import uuid4
+
+from app.orders import discounts, products
+from app.orders.models import CatalogueRow
+from app.platform.actor import Actor
+from app.platform.db import transaction
+
+OPERATOR = Actor(kind="cli")
+
+
+def make_product(**values: Any) -> CatalogueRow:
+    """Return a new product, with a SKU that no other has unless one is given."""
+    wanted = {"sku": uuid4().hex, "name": "Test Product", "price": 10, "active": True}
+    with transaction() as session:
+        return products.create_product(session, actor=OPERATOR, **(wanted | values))
+
+
+def make_discount(**values: Any) -> CatalogueRow:
+    """Return a new discount of 10 % without limits; the percent is given in hundredths."""
+    wanted: dict[str, Any] = {
+        "code": uuid4().hex,
+        "percent": 1000,
+        "max_redemptions": None,
+        "starts_at": None,
+        "ends_at": None,
+        "active": True,
+    }
+    with transaction() as session:
+        return discounts.create_discount(session, actor=OPERATOR, **(wanted | values))
