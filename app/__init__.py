@@ -42,6 +42,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.keys import routes as keys_routes
     from app.keys import service as keys
     from app.orders import catalogue_routes
+    from app.orders import routes as orders_routes
     from app.platform import (
         compression,
         cors,
@@ -114,6 +115,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         hold_routes.blp,
         idempotency_status.blp,
         catalogue_routes.blp,
+        orders_routes.blp,
         audit_routes.blp,
         support_routes.blp,
     ):

@@ -150,7 +150,6 @@ STAFF = {
     ("POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse", "admin"): (
         201, 201, 201, 201, 201, 403,
     ),
-    ("POST /api/v1/orders/<uuid:order_id>/cancel", "admin"): (200,) * 6,
     ("POST /api/v1/orders/<uuid:order_id>/fulfil", "admin"): (200,) * 6,
     ("POST /api/v1/orders/<uuid:order_id>/refund", "finance"): (200, 403, 200, 200, 403, 403),
     ("POST /api/v1/orders/<uuid:order_id>/refund", "admin"): (200, 200, 200, 200, 200, 403),

@@ -238,6 +238,14 @@ ROUTES = {
     "POST /api/v1/discounts": "catalogue:write",
     "GET /api/v1/discounts/<uuid:discount_id>": "catalogue:write",
     "PATCH /api/v1/discounts/<uuid:discount_id>": "catalogue:write",
+    "GET /api/v1/orders": SIGNED_IN,
+    "POST /api/v1/orders": SIGNED_IN,
+    "GET /api/v1/orders/export.csv": SIGNED_IN,
+    "GET /api/v1/orders/<uuid:order_id>": SIGNED_IN,
+    "POST /api/v1/orders/<uuid:order_id>/pay": SIGNED_IN,
+    "POST /api/v1/orders/<uuid:order_id>/cancel": SIGNED_IN,
+    "POST /api/v1/orders/<uuid:order_id>/fulfil": "orders:write",
+    "POST /api/v1/orders/<uuid:order_id>/refund": "orders:refund",
     "GET /api/v1/products": PUBLIC,
     "POST /api/v1/products": "catalogue:write",
     "GET /api/v1/products/<uuid:product_id>": PUBLIC,
@@ -293,10 +301,14 @@ NOT_FOR_KEYS = {
 }
 # A call whose path says that it is one of them; and users are deleted by people.
 FOR_PEOPLE = re.compile(
-    r".*/(auth|api-keys|sessions|password|export)\b.*|DELETE /api/v1/users/[^/]*"
+    r".*/(auth|api-keys|sessions|password|export(?!\.))\b.*|DELETE /api/v1/users/[^/]*"
 )
 # What an API key also opens by a permission, where its owner's own things need `self:read`.
 ALSO_OPENED_BY = {
+    "GET /api/v1/orders": "orders:read",
+    "GET /api/v1/orders/export.csv": "orders:read",
+    "GET /api/v1/orders/<uuid:order_id>": "orders:read",
+    "POST /api/v1/orders/<uuid:order_id>/cancel": "orders:write",
     "GET /api/v1/credits/holds": "credits:read",
     "POST /api/v1/credits/holds": "credits:charge",
     "GET /api/v1/credits/holds/<uuid:hold_id>": "credits:read",
@@ -339,6 +351,11 @@ RECORDS = {
     "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": {Action.TRANSFER_REVERSED},
     "POST /api/v1/discounts": {Action.DISCOUNT_CREATED},
     "PATCH /api/v1/discounts/<uuid:discount_id>": {Action.DISCOUNT_CHANGED},
+    "POST /api/v1/orders": {Action.ORDER_PLACED},
+    "POST /api/v1/orders/<uuid:order_id>/pay": {Action.ORDER_PAID},
+    "POST /api/v1/orders/<uuid:order_id>/cancel": {Action.ORDER_CANCELLED},
+    "POST /api/v1/orders/<uuid:order_id>/fulfil": {Action.ORDER_FULFILLED},
+    "POST /api/v1/orders/<uuid:order_id>/refund": {Action.ORDER_REFUNDED},
     "POST /api/v1/products": {Action.PRODUCT_CREATED},
     "PATCH /api/v1/products/<uuid:product_id>": {Action.PRODUCT_CHANGED},
     "POST /api/v1/users": {Action.USER_CREATED},
@@ -347,6 +364,7 @@ RECORDS = {
         Action.CREDITS_FORFEITED,
         Action.HOLD_RELEASED,
         Action.HOLD_EXPIRED,
+        Action.ORDER_CANCELLED,
         Action.SESSION_ENDED,
     },
     "PATCH /api/v1/users/<uuid:user_id>": {Action.USER_CHANGED},
@@ -361,6 +379,7 @@ RECORDS = {
         Action.CREDITS_FORFEITED,
         Action.HOLD_RELEASED,
         Action.HOLD_EXPIRED,
+        Action.ORDER_CANCELLED,
         Action.SESSION_ENDED,
     },
     "PATCH /api/v1/users/me": {Action.USER_CHANGED, Action.EMAIL_CHANGE_REQUESTED},

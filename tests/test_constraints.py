@@ -96,6 +96,24 @@ CONSTRAINTS: dict[str, str] = {
     "ck_mails_settled": insert("mails", state="'sent'"),
     "ck_mails_state": insert("mails", state="'lost'", settled_at=TIME),
     "ck_mails_whom": insert("mails", email="NULL", email_key="NULL"),
+    "ck_order_items_position": insert("order_items", position="0"),
+    "ck_order_items_quantity": insert("order_items", quantity="0", total="0"),
+    "ck_order_items_total": insert("order_items", total="6"),
+    "ck_order_items_unit_price": insert("order_items", unit_price="-5", total="-5"),
+    "ck_orders_cancel_reason": insert(
+        "orders", status="'cancelled'", cancelled_at=TIME, cancel_reason="'bored'"
+    ),
+    "ck_orders_cancelled_at": insert("orders", status="'cancelled'", cancelled_at=TIME),
+    "ck_orders_discount": insert("orders", discount="-1", total="6"),
+    "ck_orders_discounted": insert("orders", discount="1", total="4"),
+    "ck_orders_expires_at": insert("orders", expires_at=TIME),
+    "ck_orders_fulfilled_at": insert("orders", fulfilled_at=TIME),
+    "ck_orders_paid_at": insert("orders", paid_at=TIME),
+    "ck_orders_refunded": insert("orders", refunded="1"),
+    "ck_orders_status": insert("orders", status="'lost'"),
+    "ck_orders_subtotal": insert("orders", subtotal="9007199254740992", total="9007199254740992"),
+    "ck_orders_total": insert("orders", total="6"),
+    "ck_orders_version": insert("orders", version="0"),
     "ck_outbox_events_topic": insert("outbox_events", topic="'something'"),
     "ck_products_name": insert("products", name="''"),
     "ck_products_price": insert("products", price="-1"),
@@ -138,6 +156,15 @@ CONSTRAINTS: dict[str, str] = {
     "fk_holds_account_id_accounts": insert("holds", account_id=NOBODY),
     "fk_login_sessions_user_id_users": insert("login_sessions", user_id=NOBODY),
     "fk_mails_user_id_users": insert("mails", user_id=NOBODY),
+    "fk_order_items_order_id_orders": insert("order_items", order_id=NOBODY),
+    "fk_order_items_product_id_products": insert("order_items", position="2", product_id=NOBODY),
+    "fk_orders_discount_id_discounts": insert(
+        "orders", discount_id=NOBODY, discount_code="'code'", discount_hundredths="1"
+    ),
+    "fk_orders_user_id_users": insert("orders", user_id=NOBODY),
+    "fk_transfers_order_id_orders": insert(
+        "transfers", kind="'payment'", from_account_id=ALICE, to_account_id=REVENUE, order_id=NOBODY
+    ),
     "fk_transfers_hold_id_holds": insert(
         "transfers", kind="'charge'", from_account_id=ALICE, to_account_id=REVENUE, hold_id=NOBODY
     ),
@@ -156,6 +183,8 @@ CONSTRAINTS: dict[str, str] = {
     "pk_ledger_state": "INSERT INTO ledger_state (id) VALUES (1)",
     "pk_login_sessions": insert("login_sessions", id=THING),
     "pk_mails": insert("mails", id=THING),
+    "pk_order_items": insert("products", id=OTHER) + insert("order_items", product_id=OTHER),
+    "pk_orders": insert("orders", id=THING),
     "pk_outbox_events": insert("outbox_events", id=THING),
     "pk_products": insert("products", id=THING),
     "pk_rate_limits": insert("rate_limits"),
@@ -171,6 +200,7 @@ CONSTRAINTS: dict[str, str] = {
     + insert("entries", transfer_id=OTHER),
     "uq_entries_transfer_id_sign": insert("entries", account_id=BOB),
     "uq_exports_pending": insert("exports"),
+    "uq_order_items_order_id_product_id": insert("order_items", position="2"),
     "uq_products_sku": insert("products", sku="'sku'"),
     "uq_signing_keys_active": insert("signing_keys", state="'active'", activated_at=TIME),
     "uq_transfers_reverses_id": REVERSAL + REVERSAL,
@@ -203,6 +233,16 @@ REFUSALS: dict[str, list[str]] = {
     "holds_refuse_truncate": ["TRUNCATE holds CASCADE"],
     "ledger_state_refuse_delete": ["DELETE FROM ledger_state"],
     "ledger_state_refuse_truncate": ["TRUNCATE ledger_state"],
+    "order_items_refuse_change": ["UPDATE order_items SET name = 'x'", "DELETE FROM order_items"],
+    "order_items_refuse_truncate": ["TRUNCATE order_items"],
+    "orders_guard": [
+        "UPDATE orders SET status = 'refunded', refunded = total, version = version + 1,"
+        f" paid_at = {TIME}",
+        "UPDATE orders SET subtotal = 6, total = 6, version = version + 1",
+        f"UPDATE orders SET status = 'paid', paid_at = {TIME}",
+    ],
+    "orders_refuse_delete": ["DELETE FROM orders"],
+    "orders_refuse_truncate": ["TRUNCATE orders CASCADE"],
     "transfers_refuse_change": ["UPDATE transfers SET memo = 'x'", "DELETE FROM transfers"],
     "transfers_refuse_truncate": ["TRUNCATE transfers CASCADE"],
     "transfers_two_entries": [insert("transfers")],

@@ -28,6 +28,8 @@ PRIVILEGES = {
     "ledger_state": "SELECT",
     "login_sessions": "DELETE INSERT SELECT",
     "mails": "DELETE INSERT SELECT UPDATE",
+    "order_items": "INSERT SELECT",
+    "orders": "INSERT SELECT",
     "outbox_events": "DELETE INSERT SELECT",
     "procrastinate_events": "DELETE INSERT SELECT UPDATE",
     "procrastinate_jobs": "DELETE INSERT SELECT UPDATE",
@@ -45,6 +47,7 @@ COLUMNS = {
     " version",
     "exports": "content expires_at made_at",
     "login_sessions": "confirmed_at ended_at ended_reason expires_at generation last_used_at",
+    "orders": "cancel_reason cancelled_at fulfilled_at paid_at refunded status version",
     # Whoever locks a row has to have the right to change it.
     "outbox_events": "id",
     "products": "active name name_grams price sku version",

@@ -1,4 +1,4 @@
-"""What an app sells for credits: products, discounts on them, and (to come) orders.
+"""What an app sells for credits: products, discounts on them, and orders.
 
 Words: a *product* is found by its *SKU* and costs a *price*; a *discount* takes a *percent* off an
 order for whoever knows its *code*; a *redemption* is one order's use of a discount; percents are

@@ -1,14 +1,12 @@
 """Products and discounts on the wire."""
 
-import re
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
 from app.orders import pricing
+from app.orders.labels import Label
 from app.orders.values import (
-    LABEL,
-    LABEL_MAX,
     NAME_MAX,
     NAME_MIN,
     PRICE_MAX,
@@ -19,22 +17,6 @@ from app.platform.pagination import PageQuery
 
 _PRODUCT_ID = "01936f3a-7d2e-7b51-8f3c-4a6d9e1b0c25"
 _DISCOUNT_ID = "01936f3a-9a41-7c08-b2d7-5e8f0a3c6b19"
-
-
-class Label(Text):
-    """A SKU or a code: 1 to 64 of `A-Z a-z 0-9 . _ -`."""
-
-    def __init__(self, example: str, **kwargs: Any) -> None:
-        """Take an example, and marshmallow's field options."""
-        metadata = {"pattern": f"^{LABEL}$", "example": example}
-        super().__init__(1, LABEL_MAX, metadata=metadata, **kwargs)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        label = super()._deserialize(value, attr, data, **kwargs)
-        # A wrong length is refused for that.
-        if 1 <= len(label) <= LABEL_MAX and not re.fullmatch(LABEL, label):
-            raise ValidationError("Must be made of A-Z, a-z, 0-9, '.', '_' and '-'.")
-        return label
 
 
 class Percent(fields.String):

@@ -13,6 +13,7 @@ from procrastinate.retry import BaseRetryStrategy
 from app.credits import holds
 from app.credits.errors import LedgerFrozen
 from app.mail import delivery
+from app.orders import cancellation
 from app.platform import clock
 from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
@@ -30,7 +31,7 @@ AWAY_SECONDS = 15
 HEARTBEAT_SECONDS, DEAD_SECONDS = 10.0, 30.0
 # These come by themselves, and never two of one wait.
 RESCUE, ERASE, RETAIN, FORGET = "jobs.rescue", "support.erase", "support.retain", "jobs.forget"
-EXPIRE_HOLDS = "credits.expire_holds"
+EXPIRE_HOLDS, EXPIRE_ORDERS = "credits.expire_holds", "orders.expire"
 log = get_logger(__name__)
 
 
@@ -80,6 +81,11 @@ def make_app(settings: Settings) -> App:
         # Rests while nothing may be posted: past its time a hold isn't captured anyway.
         with suppress(LedgerFrozen):
             holds.expire_due()
+
+    @app.periodic(cron="* * * * *")
+    @app.task(name=EXPIRE_ORDERS, queue=QUEUE, queueing_lock=EXPIRE_ORDERS, lock=EXPIRE_ORDERS)
+    def expire_orders(timestamp: int) -> None:
+        cancellation.expire_due()
 
     @app.periodic(cron="7 * * * *")
     @app.task(name=ERASE, queue=QUEUE, queueing_lock=ERASE, lock=ERASE)
