@@ -1,7 +1,8 @@
 """What a call needs around it: who asks, whose things, what the path names and the body says."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -34,10 +35,11 @@ class Scene:
     sql: Sql
     owner: TestUser
     actor: TestUser | None
-    third: TestUser = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.third = people.make_user(self.app)
+    @cached_property
+    def third(self) -> TestUser:
+        """Somebody else; few calls need one."""
+        return people.make_user(self.app)
 
     def transfer(self) -> UUID:
         """Return the id of the transfer that the owner's credits came by."""
