@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 BOOKS = ("accounts", "account_deltas", "transfers", "entries", "holds", "ledger_state")
 # Who calls the functions of the ledger in the database.
-LEDGER = {"app/credits/ledger.py", "app/credits/holding.py"}
+LEDGER = {"app/credits/ledger.py", "app/credits/holding.py", "app/credits/state.py"}
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
@@ -344,6 +344,8 @@ ELSEWHERE = {
     Action.ACCESS_DENIED,  # by the guard of every route that asks for a permission
     Action.ADMIN_CREATED,  # by the command line
     Action.USER_ERASED,  # by a job, and by the command line
+    Action.LEDGER_FROZEN,  # by a job, and by the command line
+    Action.LEDGER_UNFROZEN,  # by the command line
     # By the service itself, and by the command line.
     Action.SIGNING_KEY_CREATED,
     Action.SIGNING_KEY_ACTIVATED,

@@ -43,6 +43,8 @@ class Action(StrEnum):
     GRANT_CREATED = "credits.grant.created"
     CHARGE_CREATED = "credits.charge.created"
     TRANSFER_CREATED = "credits.transfer.created"
+    LEDGER_FROZEN = "credits.ledger.frozen"
+    LEDGER_UNFROZEN = "credits.ledger.unfrozen"
     DELETION_STARTED = "support.deletion.started"
     CREDITS_FORFEITED = "support.credits.forfeited"
     USER_ERASED = "support.user.erased"

@@ -9,6 +9,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy
 
+from app.credits import keeping
 from app.mail import delivery
 from app.platform import clock
 from app.platform.errors import Unavailable
@@ -27,7 +28,12 @@ AWAY_SECONDS = 15
 HEARTBEAT_SECONDS, DEAD_SECONDS = 10.0, 30.0
 # These come by themselves, and never two of one wait.
 RESCUE, ERASE, RETAIN, FORGET = "jobs.rescue", "support.erase", "support.retain", "jobs.forget"
+CHECK, FOLD = "credits.check", "credits.fold"
+BY_THEMSELVES = frozenset({RESCUE, ERASE, RETAIN, FORGET, CHECK, FOLD})
+# Those of them that come every minute or more often, from the time that nothing happens as well.
+OFTEN = frozenset({RESCUE, CHECK, FOLD})
 log = get_logger(__name__)
+_checking = keeping.Checking()
 
 
 class Patience(BaseRetryStrategy):
@@ -90,6 +96,18 @@ def make_app(settings: Settings) -> App:
             include_cancelled=True,
             include_aborted=True,
         )
+
+    # Every minute it asks whether a check is due. The lock lets one run over all workers, and the
+    # next one finds that nothing is due.
+    @app.periodic(cron="* * * * *")
+    @app.task(name=CHECK, queue=QUEUE, queueing_lock=CHECK, lock=CHECK)
+    def check(timestamp: int) -> None:
+        _checking.check_if_due()
+
+    @app.periodic(cron="* * * * *")
+    @app.task(name=FOLD, queue=QUEUE, queueing_lock=FOLD, lock=FOLD)
+    def fold(timestamp: int) -> None:
+        keeping.fold_all()
 
     # A worker that dies leaves its jobs behind as if they were being done. Before everything else
     # that waits, however much that is.

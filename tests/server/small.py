@@ -22,7 +22,7 @@ settings = load_settings()
 logging.configure(settings)
 app = Flask(__name__)
 app.config["PROPAGATE_EXCEPTIONS"] = True
-health.install(app, settings, checks={})
+health.install(app, settings, checks={}, gauges=list)
 app.wsgi_app = Edge(
     app.wsgi_app,
     settings=settings,
