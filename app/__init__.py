@@ -36,11 +36,14 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     )
     from app.auth import routes as auth_routes
     from app.auth import service as auth
+    from app.credits import hold_routes
     from app.credits import routes as credits_routes
     from app.credits import state as ledger_state
     from app.keys import master
     from app.keys import routes as keys_routes
     from app.keys import service as keys
+    from app.orders import catalogue_routes
+    from app.orders import routes as orders_routes
     from app.platform import (
         compression,
         cors,
@@ -51,6 +54,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         health,
         http,
         idempotency,
+        idempotency_status,
         logging,
         openapi,
         pagination,
@@ -108,6 +112,11 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         suspension_routes.blp,
         api_key_routes.blp,
         credits_routes.blp,
+        credits_routes.staff_blp,
+        hold_routes.blp,
+        idempotency_status.blp,
+        catalogue_routes.blp,
+        orders_routes.blp,
         audit_routes.blp,
         support_routes.blp,
     ):

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from app.credits.values import ISSUANCE_ID, REVENUE_ID
 
-TABLES = ("users", "accounts", "account_deltas", "transfers", "entries", "holds")
+TABLES = ("users", "accounts", "account_deltas", "orders", "transfers", "entries", "holds")
 # An id of version 7 that belongs to a number, and to no other of another kind.
 ID = (
     "(lpad(to_hex(1767225600000 + {n}), 12, '0') || '7' || substr(md5('{kind}' || {n}), 1, 3)"
@@ -27,13 +27,16 @@ SELECT n, {ID.format(n="n", kind="transfer")} AS id, amount,
         WHEN turn IN (0, 1, 2) THEN '{REVENUE_ID}'
         WHEN turn IN (3, 4) THEN one ELSE other END AS to_id,
     CASE WHEN n > :users AND turn = 1 THEN {ID.format(n="n", kind="hold")} END AS hold_id,
-    CASE WHEN n > :users AND turn IN (2, 3) THEN {ID.format(n="n", kind="order")} END AS order_id,
+    CASE WHEN n > :users AND turn IN (2, 3) THEN {ID.format(n="same", kind="order")} END
+        AS order_id,
     CASE WHEN n > :users AND turn = 4 THEN {ID.format(n="(n - 4)", kind="transfer")} END
         AS reverses_id
 FROM generate_series(1, :transfers) AS n,
-    -- A reversal has the user and the amount of the charge that it takes back.
+    -- A refund has the user, the amount and the order of the payment before it, and a reversal
+    -- those of the charge that it takes back.
     LATERAL (SELECT (n + 10 - (:users % 10) - 1) % 10 AS turn) AS turns,
-    LATERAL (SELECT CASE WHEN n > :users AND turn = 4 THEN n - 4 ELSE n END AS same) AS sames,
+    LATERAL (SELECT CASE WHEN n <= :users THEN n WHEN turn = 3 THEN n - 1 WHEN turn = 4 THEN n - 4
+        ELSE n END AS same) AS sames,
     LATERAL (SELECT CASE WHEN n <= :users THEN 1000000 ELSE 1 + same * 31 % 100 END AS amount,
         {USER.format(n="1 + same * 7919::bigint % :users")} AS one,
         {USER.format(n="1 + (same * 7919::bigint + 1 + n % (:users - 1)) % :users")} AS other
@@ -58,6 +61,14 @@ SELECT {ID.format(n="n", kind="another hold")}, {USER.format(n="n")}, 5, 0,
     (ARRAY['held', 'released', 'expired'])[1 + n % 3], {USER.format(n="n")}, '2026-01-09Z',
     '2026-01-02Z', CASE WHEN n % 3 > 0 THEN timestamptz '2026-01-09Z' END
 FROM generate_series(1, :users, 5) AS n;
+INSERT INTO orders (id, user_id, status, subtotal, discount, total, refunded, created_at,
+    expires_at, paid_at)
+SELECT paid.order_id, paid.from_id, CASE WHEN refund.id IS NULL THEN 'paid' ELSE 'refunded' END,
+    paid.amount, 0, paid.amount, coalesce(refund.amount, 0), '2026-01-01Z', '2026-01-09Z',
+    '2026-01-02Z'
+FROM moves AS paid
+LEFT JOIN moves AS refund ON refund.order_id = paid.order_id AND refund.kind = 'refund'
+WHERE paid.kind = 'payment';
 INSERT INTO transfers (id, kind, amount, from_account_id, to_account_id, order_id, reverses_id,
     hold_id, actor_kind, created_at)
 SELECT id, kind, amount, from_id, to_id, order_id, reverses_id, hold_id, 'system', '2026-01-02Z'

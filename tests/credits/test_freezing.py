@@ -23,7 +23,7 @@ from app.platform.settings import Settings
 from app.worker import tasks
 from tests import people
 from tests.client import Client, new_key
-from tests.commands import flask
+from tests.commands import command
 from tests.credits.plain_sql import connected
 from tests.credits.sending import available, code, send
 from tests.people import TestUser
@@ -241,7 +241,7 @@ def test_a_key_is_as_good_as_new_after_a_freeze(
 
 def test_an_operator_freezes_and_unfreezes_and_is_told_what_was(empty_database: Settings) -> None:
     def run(*arguments: str) -> tuple[int, str]:
-        ended = flask(empty_database, "credits", *arguments)
+        ended = command(empty_database, "credits", *arguments)
         said = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
         return ended.returncode, ended.stdout + "\n".join(said)
 
@@ -268,7 +268,7 @@ def test_an_operator_is_told_of_differences_that_are_left(
     ada = make_user(credits=5)
     change(empty_database, ada.id, by=1)
     assert keeping.check() == 3
-    said = flask(empty_database, "credits", "unfreeze").stdout
+    said = command(empty_database, "credits", "unfreeze").stdout
     assert str(ada.id) in said
     assert "The last check found 3 differences" in said
     assert state.read().frozen_at is None

@@ -24,6 +24,7 @@ from tests import people
 from tests.client import Client, new_key
 from tests.database import pool_on
 from tests.people import TestUser
+from tests.shop import make_discount, make_product
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
 Operation = tuple[str, str, Callable[..., Any]]
@@ -59,7 +60,13 @@ def operations_on(app: Flask, ids: dict[str, UUID]) -> list[Operation]:
 def ids_of_things(user: TestUser) -> dict[str, UUID]:
     """Return ids of what is the user's, by their names in paths."""
     key = people.make_api_key(user, "self:read")
-    return {"user_id": user.id, "session_id": user.session_id, "key_id": people.id_of_key(key)}
+    return {
+        "user_id": user.id,
+        "session_id": user.session_id,
+        "key_id": people.id_of_key(key),
+        "product_id": make_product().id,
+        "discount_id": make_discount().id,
+    }
 
 
 def is_versioned(path: str) -> bool:
