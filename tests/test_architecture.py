@@ -230,6 +230,8 @@ ELSEWHERE = {
     Action.ACCESS_DENIED,  # by the guard of every route that asks for a permission
     Action.ADMIN_CREATED,  # by the command line
     Action.USER_ERASED,  # by a job, and by the command line
+    Action.LEDGER_FROZEN,  # by a job, and by the command line
+    Action.LEDGER_UNFROZEN,  # by the command line
     # By the service itself, and by the command line.
     Action.SIGNING_KEY_CREATED,
     Action.SIGNING_KEY_ACTIVATED,

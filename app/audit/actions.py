@@ -48,6 +48,8 @@ class Action(StrEnum):
     HOLD_CAPTURED = "credits.hold.captured"
     HOLD_RELEASED = "credits.hold.released"
     HOLD_EXPIRED = "credits.hold.expired"
+    LEDGER_FROZEN = "credits.ledger.frozen"
+    LEDGER_UNFROZEN = "credits.ledger.unfrozen"
     ORDER_PLACED = "orders.order.placed"
     ORDER_PAID = "orders.order.paid"
     ORDER_CANCELLED = "orders.order.cancelled"
