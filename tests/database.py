@@ -202,3 +202,13 @@ def pool_on(
         db.close_pool(5)
         if instead_of is not None:
             db.open_pool(instead_of, size=POOL_SIZE)
+
+
+@contextmanager
+def without_pool(settings: Settings) -> Iterator[None]:
+    """Let this process have no pool for a while, then the one on this database again."""
+    db.close_pool(5)
+    try:
+        yield
+    finally:
+        db.open_pool(settings, size=POOL_SIZE)

@@ -1,7 +1,8 @@
 """What a call needs around it: who asks, whose things, what the path names and the body says."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from tests import people
 from tests.client import Client, new_key
 from tests.mailing import Postman
 from tests.people import PASSWORD, TestUser
+from tests.shop import make_discount, make_order, make_product
 
 Sql = Callable[..., list[Row[Any]]]
 API = "/api/v1"
@@ -33,10 +35,11 @@ class Scene:
     sql: Sql
     owner: TestUser
     actor: TestUser | None
-    third: TestUser = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.third = people.make_user(self.app)
+    @cached_property
+    def third(self) -> TestUser:
+        """Somebody else; few calls need one."""
+        return people.make_user(self.app)
 
     def transfer(self) -> UUID:
         """Return the id of the transfer that the owner's credits came by."""
@@ -52,6 +55,10 @@ class Scene:
         actor = Actor(kind="user", user_id=self.owner.id)
         with transaction() as session:
             return holds.place(session, actor=actor, amount=1, user_id=None, memo=None).id
+
+    def order(self, *, paid: bool) -> UUID:
+        """Return the id of an order of the owner."""
+        return make_order(self.owner.id, paid=paid)
 
     def login_session(self) -> UUID:
         """Return the id of another login session of the owner."""
@@ -110,6 +117,11 @@ PATHS: dict[str, Callable[[Scene], UUID | str]] = {
     "<uuid:session_id>": Scene.login_session,
     "<uuid:key_id>": Scene.api_key,
     "<uuid:export_id>": Scene.export,
+    "<uuid:product_id>": lambda _: make_product().id,
+    "<uuid:discount_id>": lambda _: make_discount().id,
+    "<uuid:order_id>/fulfil": lambda scene: f"{scene.order(paid=True)}/fulfil",
+    "<uuid:order_id>/refund": lambda scene: f"{scene.order(paid=True)}/refund",
+    "<uuid:order_id>": lambda scene: scene.order(paid=False),
     "<uuid:user_id>/reinstate": lambda scene: f"{scene.suspended()}/reinstate",
     "<uuid:user_id>": lambda scene: scene.owner.id,
     "<any('swagger-ui.css','swagger-ui-bundle.js','favicon-32x32.png'):name>": lambda _: (
@@ -140,6 +152,12 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
         "transfers": [{"to_user_id": receiver(scene), "amount": 1}],
     },
     "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": lambda _: {"reason": "r"},
+    "POST /api/v1/discounts": lambda _: {"code": uuid4().hex, "percent": "10"},
+    "PATCH /api/v1/discounts/<uuid:discount_id>": lambda _: {"percent": "20"},
+    "POST /api/v1/orders": lambda _: {"items": [{"sku": make_product().sku, "quantity": 1}]},
+    "POST /api/v1/orders/<uuid:order_id>/refund": lambda _: {"reason": "r"},
+    "POST /api/v1/products": lambda _: {"sku": uuid4().hex, "name": "New", "price": 1},
+    "PATCH /api/v1/products/<uuid:product_id>": lambda _: {"price": 2},
     "POST /api/v1/users": lambda _: {
         "email": f"{uuid4().hex}@example.org", "name": "New", "password": PASSWORD,
     },
@@ -167,6 +185,9 @@ KEYED = (
     "POST /api/v1/credits/transfers/batch",
     "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse",
     "GET /api/v1/idempotency",
+    "POST /api/v1/orders",
+    "POST /api/v1/orders/<uuid:order_id>/pay",
+    "POST /api/v1/orders/<uuid:order_id>/refund",
 )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from subprocess import CompletedProcess
 from typing import Any
 from uuid import uuid4
 
@@ -10,17 +11,22 @@ from sqlalchemy import Row
 
 from app.platform.settings import Settings
 from tests.client import Client
-from tests.commands import flask
+from tests.commands import command, flask
 
 Sql = Callable[..., list[Row[Any]]]
 PASSWORD = "analytical engine 1843"
 
 
 def create_admin(
-    settings: Settings, email: str, *, name: str = "Ada", password: str = PASSWORD
+    settings: Settings,
+    email: str,
+    *,
+    name: str = "Ada",
+    password: str = PASSWORD,
+    run: Callable[..., CompletedProcess[str]] = command,
 ) -> tuple[int, str, str]:
     """Run the command; return its exit code, and what it said on its two outputs."""
-    ended = flask(
+    ended = run(
         settings, "users", "create-admin", "--email", email, "--name", name, typed=f"{password}\n"
     )
     assert password not in ended.stdout + ended.stderr
@@ -31,7 +37,7 @@ def create_admin(
 
 def test_the_first_administrator_comes_from_the_command_line(settings: Settings, sql: Sql) -> None:
     email = f"{uuid4().hex}@example.com"
-    code, said, _ = create_admin(settings, email)
+    code, said, _ = create_admin(settings, email, run=flask)
     ((user_id, roles),) = sql("SELECT id, roles FROM users WHERE email = :email", email=email)
     assert (code, said) == (0, f"Created administrator {email} with id {user_id}.\n")
     assert roles == ["admin"]

@@ -14,7 +14,7 @@ from app.credits.ledger import Sent, Transfer
 from app.credits.values import REVERSIBLE, TransferKind
 from app.platform import ids
 from app.platform.actor import Actor
-from app.platform.db import transaction
+from app.platform.db import trial
 from app.users import administration
 from app.users import service as users
 
@@ -80,14 +80,12 @@ def transfer_all(
 def dry_run(*, actor: Actor, to_user_id: UUID, amount: int, memo: str | None) -> Transfer:
     """Return the transfer that would be made now, and leave nothing behind.
 
-    The real function decides, in a savepoint that is rolled back: a trial can't judge differently.
+    The real function decides, in a transaction that is rolled back: it can't judge differently.
 
     Raises SelfTransfer, RecipientNotFound, InsufficientCredits or BalanceLimit.
     """
-    with transaction() as session, session.begin_nested() as trial:
-        tried = transfer(session, actor=actor, to_user_id=to_user_id, amount=amount, memo=memo)
-        trial.rollback()
-    return tried
+    with trial() as session:
+        return transfer(session, actor=actor, to_user_id=to_user_id, amount=amount, memo=memo)
 
 
 def grant(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: str) -> Transfer:

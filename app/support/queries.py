@@ -26,6 +26,8 @@ from app.auth.models import api_keys, login_sessions
 from app.credits.models import accounts, entries, holds, transfers
 from app.mail.models import mails
 from app.mail.values import Kind, State
+from app.orders import order_queries
+from app.orders.order_models import orders
 from app.users.models import users
 
 PAGE: Final = 1_000
@@ -104,6 +106,8 @@ _HOLDS = select(
     holds.c.expires_at,
     holds.c.ended_at,
 ).where(holds.c.account_id == _OF)
+
+_BOUGHT = order_queries.ALL.where(orders.c.user_id == _OF)
 
 Page: TypeAlias = Callable[[ColumnElement[bool] | None], Select[*tuple[Any, ...]]]
 
@@ -213,6 +217,11 @@ LISTS: Final[Mapping[str, Listed]] = {
     "mails": Listed(page=_plain(_MAILS, *_mails_key), key=_mails_key, shown=_as_it_is),
     "audit_events": Listed(
         page=_events, key=(audit_events.c.created_at, audit_events.c.id), shown=_event
+    ),
+    "orders": Listed(
+        page=_plain(_BOUGHT, orders.c.created_at, orders.c.id),
+        key=(orders.c.created_at, orders.c.id),
+        shown=_as_it_is,
     ),
     "holds": Listed(page=_plain(_HOLDS, *_holds_key), key=_holds_key, shown=_as_it_is),
     "entries": Listed(page=_plain(_ENTRIES, entries.c.seq), key=(entries.c.seq,), shown=_as_it_is),

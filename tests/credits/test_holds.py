@@ -218,7 +218,7 @@ def test_whoever_gives_up_their_credits_gives_up_what_is_held(
     leave = {"password": user.password, "forfeit": False}
     refused = client.delete("/api/v1/users/me", json=leave, token=user.token)
     assert code(refused) == "ACCOUNT_NOT_SETTLED"
-    assert refused.json["error"]["details"] == {"balance": 100, "held": 40}
+    assert refused.json["error"]["details"] == {"balance": 100, "held": 40, "orders": 0}
     assert spent == 60
     gone = client.delete("/api/v1/users/me", json=leave | {"forfeit": True}, token=user.token)
     assert gone.status_code == 202

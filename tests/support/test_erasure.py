@@ -19,7 +19,7 @@ from app.support.values import UNDOABLE
 from app.users import passwords
 from tests.auth.refreshing import login, outcome, sign_in
 from tests.client import Client, new_key
-from tests.commands import flask
+from tests.commands import command
 from tests.credits.sending import send
 from tests.mailing import Postman
 from tests.people import PASSWORD, TestUser, id_of_key
@@ -279,7 +279,7 @@ def test_an_operator_erases_who_is_being_deleted_at_once(
     user = make_user()
 
     def erase(user_id: UUID) -> tuple[int, str, str]:
-        ended = flask(settings, "users", "erase", str(user_id))
+        ended = command(settings, "users", "erase", str(user_id))
         said = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
         return ended.returncode, ended.stdout, "\n".join(said)
 

@@ -6,7 +6,7 @@ from procrastinate.jobs import Job
 
 from app.platform.errors import Unavailable
 from app.worker.tasks import WAITS, is_last
-from tests.commands import flask
+from tests.commands import command, flask
 from tests.mail.smtp_server import smtp_server
 from tests.worker.office import Office
 from tests.worker.working import wait_until, working
@@ -41,14 +41,14 @@ def test_a_mail_that_fails_is_tried_again_until_it_is_dead_and_an_operator_can_r
         worker.until("mail_dead")
         wait_until(lambda: office.jobs()[0].status == "failed", worker)
         assert office.states() == {"dead"}
-        assert str(mail_id) in flask(office.settings, "mail", "list").stdout
+        assert str(mail_id) in command(office.settings, "mail", "list").stdout
 
         server.mode("ok")
         assert flask(office.settings, "mail", "retry", str(mail_id)).stdout.startswith("1 mail ")
         wait_until(lambda: office.states() == {"sent"}, worker)
         (received,) = server.mails()
         assert str(mail_id) in received.mail["Message-ID"]
-        assert flask(office.settings, "mail", "list").stdout == "0 waiting; 0 given up.\n"
+        assert command(office.settings, "mail", "list").stdout == "0 waiting; 0 given up.\n"
         assert "example.com" not in worker.log.read_text()
 
 

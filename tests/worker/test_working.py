@@ -5,7 +5,7 @@ import secrets
 import time
 from pathlib import Path
 
-from tests.commands import flask
+from tests.commands import command
 from tests.database import Databases
 from tests.worker.office import Office
 from tests.worker.working import wait_until, working
@@ -98,4 +98,4 @@ def test_a_worker_without_its_tables_says_so_and_ends(databases: Databases, tmp_
 
 
 def test_the_command_explains_itself(office: Office) -> None:
-    assert "--grace" in flask(office.settings, "worker", "--help").stdout
+    assert "--grace" in command(office.settings, "worker", "--help").stdout
