@@ -8,6 +8,7 @@ from typing import Any
 
 ROUNDS = int(os.environ.get("TEST_ROUNDS", "5"))
 RUNNERS = 32
+SECONDS = float(os.environ.get("TEST_SECONDS", "3"))
 
 
 def at_once(work: Callable[[int], Any], number: int) -> list[Any]:
