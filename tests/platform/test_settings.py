@@ -1,9 +1,5 @@
-"""Settings as an operator meets them: layers, secrets, and what is refused before the start."""
+"""Settings as an operator meets them: layers, and what is refused before the start."""
 
-import shutil
-import traceback
-from base64 import b64encode
-from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -14,45 +10,11 @@ from app.platform.settings import (
     EXIT_CODE,
     PROJECT_ROOT,
     VERSION,
-    Settings,
-    SettingsError,
     load_settings,
 )
+from tests.platform.loading import DEVELOPMENT, KEY, PRODUCTION, Load, problems
 
-KEY = bytes((i * i * 7 + 3 * i + 1) % 251 for i in range(32))
-MASTER_KEY = f"1:{b64encode(KEY).decode()}"
-JWT_SECRET = "kR7!v0Zq-mX2p_Lw9sTdY4uB6nHcJ1eG"
 EVERYWHERE = str(IPv4Address(0))
-CANARY = "cAnArY8f31"
-PRODUCTION = {
-    "APP_ENV": "production",
-    "APP_PUBLIC_URL": "https://bursar.acme.org",
-    "APP_DATABASE_URL": "postgresql://bursar_app:s3Kx9@db.acme.org:5432/bursar",
-    "APP_AUTH_MASTER_KEYS": MASTER_KEY,
-}
-DEVELOPMENT = {"APP_DATABASE_URL": "postgresql://me@localhost/bursar"}
-
-Load = Callable[..., Settings]
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Load:
-    """Load settings in a project folder of their own, which has the real files of config/."""
-    shutil.copytree(PROJECT_ROOT / "config", tmp_path / "config")
-
-    def load_there(environ: dict[str, str], **more: str) -> Settings:
-        return load_settings({**environ, **more}, root=tmp_path)
-
-    return load_there
-
-
-def problems(load: Load, environ: dict[str, str], **more: str) -> list[str]:
-    """Load settings that are refused, and return why."""
-    with pytest.raises(SettingsError) as caught:
-        load(environ, **more)
-    assert caught.value.__context__ is None
-    assert all(problem in str(caught.value) for problem in caught.value.problems)
-    return caught.value.problems
 
 
 def test_a_clone_needs_no_settings(load: Load, tmp_path: Path) -> None:
@@ -69,19 +31,6 @@ def test_a_clone_needs_no_settings(load: Load, tmp_path: Path) -> None:
     assert (settings.database_min_connections, settings.database_max_connections) == (2, None)
     assert settings.log_format == "pretty"
     assert settings.sentry_dsn is None
-
-
-def test_development_keeps_the_secrets_it_made(load: Load) -> None:
-    first, second = load(DEVELOPMENT), load(DEVELOPMENT)
-    ((number, key),) = first.auth_master_keys
-    assert (number, len(key)) == (1, 32)
-    assert first == second
-    assert first.auth_jwt_secret is None
-
-
-def test_development_makes_a_signing_secret_only_for_hs256(load: Load) -> None:
-    settings = load(DEVELOPMENT, APP_AUTH_JWT_ALGORITHM="HS256")
-    assert len(settings.auth_jwt_secret or "") >= 32
 
 
 def test_production_takes_what_the_operator_gives(load: Load, tmp_path: Path) -> None:
@@ -218,94 +167,6 @@ def test_names_that_do_not_begin_with_app_are_somebody_elses(load: Load) -> None
     load(PRODUCTION, APPLE="1", app_server_prot="1", MY_APP_X="1")
 
 
-@pytest.mark.parametrize(
-    "secret", ["change-me-" * 4, "a" * 40, "my-super-secret-signing-value-here"]
-)
-def test_production_refuses_a_placeholder_and_development_does_not(load: Load, secret: str) -> None:
-    (problem,) = problems(load, PRODUCTION, APP_AUTH_JWT_SECRET=secret)
-    assert problem.startswith("APP_AUTH_JWT_SECRET holds a placeholder")
-    assert load(DEVELOPMENT, APP_AUTH_JWT_SECRET=secret).auth_jwt_secret == secret
-
-
-def test_production_refuses_placeholders_wherever_a_secret_stands(load: Load) -> None:
-    found = problems(
-        load,
-        {
-            **PRODUCTION,
-            "APP_DATABASE_URL": "postgresql://app:change%4De@db/bursar",
-            "APP_DATABASE_MIGRATION_URL": "postgresql://owner:password@db/bursar",
-            "APP_AUTH_MASTER_KEYS": f"{MASTER_KEY},2:{b64encode(bytes(range(32))).decode()}",
-            "APP_METRICS_TOKEN": "insecure",
-            "APP_MAIL_URL": "smtps://bursar:change-me@mail.acme.org",
-            "APP_MAIL_FROM": "bursar@acme.org",
-        },
-    )
-    assert [problem.split(" ", 1)[0] for problem in found] == [
-        "APP_METRICS_TOKEN",
-        "APP_DATABASE_URL",
-        "APP_DATABASE_MIGRATION_URL",
-        "APP_MAIL_URL",
-        "APP_AUTH_MASTER_KEYS",
-    ]
-
-
-def test_production_refuses_the_secrets_of_a_development_machine(
-    load: Load, tmp_path: Path
-) -> None:
-    load(DEVELOPMENT, APP_AUTH_JWT_ALGORITHM="HS256")
-    made = tmp_path / "var/secrets"
-    copied = {
-        "APP_AUTH_MASTER_KEYS": (made / "auth_master_keys").read_text().strip(),
-        "APP_AUTH_JWT_SECRET": (made / "auth_jwt_secret").read_text().strip(),
-    }
-    assert len(problems(load, {**PRODUCTION, **copied})) == 2
-
-
-@pytest.mark.parametrize("name", [one.name for one in DECLARED if one.secret])
-@pytest.mark.parametrize("value", [f"{CANARY}\x00", f" {CANARY}", CANARY, f"{CANARY}://{CANARY}"])
-def test_no_secret_shows_in_a_problem_or_a_traceback(load: Load, name: str, value: str) -> None:
-    given = {**PRODUCTION, "APP_SERVER_PORT": "0", name: value}
-    with pytest.raises(SettingsError) as caught:
-        load(given)
-    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
-    assert CANARY not in shown
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"postgresql://u:{CANARY}/x@db/bursar",
-        f"postgresql://u:{CANARY}#x@db/bursar",
-        f"postgresql://u:{CANARY}?x@db/bursar",
-        f"postgresql://u:p@[{CANARY}]/bursar",
-        f"postgresql://u:p@db:{CANARY}/bursar",
-    ],
-)
-def test_no_piece_of_a_password_shows_when_an_address_is_cut_in_the_wrong_place(
-    load: Load, url: str
-) -> None:
-    (problem,) = problems(load, {**PRODUCTION, "APP_DATABASE_URL": url})
-    assert "percent-encoded" in problem
-    assert CANARY not in problem
-
-
-def test_secrets_do_not_show_in_the_representation(load: Load) -> None:
-    settings = load(
-        {
-            **PRODUCTION,
-            "APP_DATABASE_URL": f"postgresql://u:{CANARY}@db/bursar",
-            "APP_AUTH_JWT_SECRET": f"{CANARY}{JWT_SECRET}",
-            "APP_METRICS_TOKEN": CANARY,
-            "APP_SENTRY_DSN": f"https://{CANARY}@sentry.acme.org/1",
-            "APP_MAIL_URL": f"smtps://u:{CANARY}@mail.acme.org",
-            "APP_MAIL_FROM": "bursar@acme.org",
-        }
-    )
-    assert settings.sentry_dsn == f"https://{CANARY}@sentry.acme.org/1"
-    assert CANARY not in repr(settings)
-    assert repr(KEY) not in repr(settings)
-
-
 def test_an_unusable_data_folder_is_a_sentence(load: Load, tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file")
     (problem,) = problems(load, DEVELOPMENT)
@@ -329,15 +190,6 @@ def test_what_depends_on_a_bad_value_is_no_problem_of_its_own(load: Load, tmp_pa
         "APP_SERVER_PORT must be a whole number from 1 to 65535.",
     ]
     assert not (tmp_path / "var").exists()
-
-
-def test_a_data_folder_made_by_somebody_else_is_checked_like_any_other_value(
-    load: Load, tmp_path: Path
-) -> None:
-    load(DEVELOPMENT)
-    (tmp_path / "var/secrets/auth_master_keys").write_text("1:c2hvcnQ=\n")
-    (problem,) = problems(load, DEVELOPMENT)
-    assert problem.startswith(f"The file {tmp_path}/var/secrets/auth_master_keys must be numbered")
 
 
 def test_a_default_that_was_deleted_is_named(load: Load, tmp_path: Path) -> None:

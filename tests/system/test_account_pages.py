@@ -1,116 +1,32 @@
 """The pages behind the links in mails: in a real browser, with mails from a real mail server."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, Request, Response, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.mail.smtp_server import Received, SmtpServer, smtp_server
+from tests.mail.smtp_server import smtp_server
 from tests.network import free_port
+from tests.system.account_visits import (
+    BUTTONS,
+    FOREIGN,
+    NEW,
+    NUMBERS,
+    OLD,
+    PATIENCE,
+    User,
+    Watch,
+    Web,
+    press,
+    says,
+)
 from tests.system.debian import browser
-from tests.system.http import answer, wait_for
+from tests.system.http import wait_for
 from tests.system.image_steps import MEMORY, Image, serving
-
-OLD, NEW = "hopper-1947-moth-in-relay", "hamilton-1969-lunar-module"
-BUTTONS = {
-    "verify": "Confirm my address",
-    "reset": "Set this password",
-    "undo": "Take it back",
-}
-# What the API could never have sent: 48 bytes in base64, and none of ours.
-FOREIGN = "A" * 64
-PATIENCE = 30.0
-_numbers = count(1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Web:
-    """A running service with its worker, and the server that takes its mails."""
-
-    url: str
-    settings: dict[str, str]
-    server: SmtpServer
-
-    def ask(
-        self, path: str, body: dict[str, str] | None = None, **options: str | None
-    ) -> tuple[int, Any]:
-        """Call the API."""
-        return answer(f"{self.url}/api/v1{path}", body, **options)
-
-    def link(self, email: str, page: str) -> str:
-        """Return the link to a page in a mail to this address, as soon as one has arrived."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            for received in self.server.mails():
-                found = _link_in(received, page)
-                if received.recipients == [email] and found:
-                    return found
-            time.sleep(0.2)
-        pytest.fail(f"No mail with a link to the page {page} has come.")
-
-
-def _link_in(received: Received, page: str) -> str | None:
-    part = received.mail.get_body(("plain",))
-    assert part is not None
-    found = re.search(rf"^http\S+/account/{page}#\S+", part.get_content(), re.MULTILINE)
-    return found and found[0]
-
-
-@dataclass(kw_only=True)
-class User:
-    """Somebody who has signed up and in."""
-
-    web: Web
-    email: str
-    token: str = ""
-
-    def sign_in(self, password: str, *, email: str | None = None) -> tuple[int, str]:
-        """Try to sign in, and return the status and the error's code."""
-        body = {"email": email or self.email, "password": password}
-        status, said = self.web.ask("/auth/login", body)
-        if status == 200:
-            self.token = said["access_token"]
-        return status, "" if status == 200 else said["error"]["code"]
-
-    def me(self) -> dict[str, Any]:
-        """Return what the API says of the user, or of the error."""
-        said: dict[str, Any] = self.web.ask("/users/me", token=self.token)[1]
-        return said
-
-
-@dataclass(kw_only=True)
-class Watch:
-    """What pages have done: what the browser complained of, and what was asked for."""
-
-    complaints: list[str] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-
-    def on(self, page: Page) -> None:
-        """Watch a page from now on."""
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request))
-        page.on("response", self._look)
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        # Each refusal of the API is said here too, and each request while there is no network.
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            self.complaints.append(message.text)
-
-    def _look(self, response: Response) -> None:
-        if response.request.method == "GET" and response.status != 200:
-            self.complaints.append(f"{response.url} is {response.status}")
-
-    def posts(self) -> list[str]:
-        """Return the paths of what was sent."""
-        return [urlsplit(each.url).path for each in self.requests if each.method == "POST"]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +53,7 @@ def web(
 @pytest.fixture
 def user(web: Web) -> User:
     """Somebody who has just signed up, and signed in."""
-    user = User(web=web, email=f"grace{next(_numbers)}@example.org")
+    user = User(web=web, email=f"grace{next(NUMBERS)}@example.org")
     body = {"email": user.email, "name": "Grace", "password": OLD}
     status, said = web.ask("/users", body)
     assert status == 201, said
@@ -161,7 +77,7 @@ def opened(web: Web, watch: Watch) -> Iterator[Callable[..., Page]]:
 
         def opened(link: str, *, address: str = "", **options: Any) -> Page:
             tokens.add(urlsplit(link).fragment or FOREIGN)
-            sender = {"X-Forwarded-For": address or f"198.51.100.{next(_numbers)}"}
+            sender = {"X-Forwarded-For": address or f"198.51.100.{next(NUMBERS)}"}
             page = started.new_context(extra_http_headers=sender, **options).new_page()
             page.set_default_timeout(PATIENCE * 1000)
             watch.on(page)
@@ -179,18 +95,6 @@ def opened(web: Web, watch: Watch) -> Iterator[Callable[..., Page]]:
 
 
 Opened = Callable[..., Page]
-
-
-def press(page: Page, *, password: str | None = None) -> None:
-    """Do what the page is for."""
-    if password is not None:
-        page.get_by_label("New password").fill(password)
-    page.get_by_role("button").click()
-
-
-def says(page: Page, words: str) -> None:
-    """Wait until the page says this."""
-    expect(page.get_by_role("status")).to_contain_text(words, timeout=PATIENCE * 1000)
 
 
 def test_an_address_is_confirmed_by_the_button_and_not_by_opening_the_link(
@@ -269,7 +173,7 @@ def test_a_lost_password_is_replaced_with_the_keyboard_alone(
 def test_a_change_of_address_is_taken_back_and_asks_for_a_new_password(
     web: Web, user: User, opened: Opened
 ) -> None:
-    thief = f"thief{next(_numbers)}@example.org"
+    thief = f"thief{next(NUMBERS)}@example.org"
     # Only an address that is known to be the user's gets a way back.
     proof = urlsplit(web.link(user.email, "verify")).fragment
     assert web.ask("/auth/email/verify", {"token": proof})[0] == 204
