@@ -36,10 +36,14 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     )
     from app.auth import routes as auth_routes
     from app.auth import service as auth
+    from app.credits import hold_routes
     from app.credits import routes as credits_routes
+    from app.credits import state as ledger_state
     from app.keys import master
     from app.keys import routes as keys_routes
     from app.keys import service as keys
+    from app.orders import catalogue_routes
+    from app.orders import routes as orders_routes
     from app.platform import (
         compression,
         cors,
@@ -50,6 +54,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         health,
         http,
         idempotency,
+        idempotency_status,
         logging,
         openapi,
         pagination,
@@ -107,13 +112,20 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         suspension_routes.blp,
         api_key_routes.blp,
         credits_routes.blp,
+        credits_routes.staff_blp,
+        hold_routes.blp,
+        idempotency_status.blp,
+        catalogue_routes.blp,
+        orders_routes.blp,
         audit_routes.blp,
         support_routes.blp,
     ):
         versioned.register_blueprint(blueprint)
     api.register_blueprint(versioned)
     api.register_blueprint(keys_routes.blp)
-    health.install(app, settings, checks={"keys": keys.readiness})
+    # A frozen ledger is no reason not to be ready: everything but moving credits goes on, and as it
+    # is frozen for all machines, a balancer would have none left to send anybody to.
+    health.install(app, settings, checks={"keys": keys.readiness}, gauges=ledger_state.gauges)
     docs.install(app)
     pages.install(app)
     openapi.install(app, api)

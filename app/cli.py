@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
 from uuid import UUID
 
 import click
@@ -17,7 +18,7 @@ from flask import Flask, current_app
 from flask.cli import AppGroup
 from marshmallow import ValidationError
 
-from app.credits import verification
+from app.credits import keeping, verification
 from app.keys import rotation
 from app.keys.values import Change
 from app.mail import service as mail_service
@@ -110,14 +111,45 @@ def calibrate(milliseconds: int) -> None:
 @credits_.command("verify")
 def verify() -> None:
     """Check the books; exit 1 with the differences when there are any."""
-    found = False
+    found, begun = False, monotonic()
+
+    def tell(done: int, number: int) -> None:
+        click.echo(f"{done} of {number} checks, {monotonic() - begun:.0f} s", err=True)
+
     with _database():
-        for difference in verification.verify():
+        for difference in verification.verify(tell=tell):
             click.echo(difference)
             found = True
     if found:
         raise click.exceptions.Exit(1)
     click.echo("The books are right: every check passed.")
+
+
+@credits_.command("freeze")
+@click.option("--reason", required=True, help="Why, for whoever finds it frozen.")
+def freeze(reason: str) -> None:
+    """Let nothing move credits from now on, in an emergency; everything else goes on."""
+    words = reason.strip()
+    if not 1 <= len(words) <= keeping.MAX_REASON:
+        raise click.ClickException(f"A reason has 1 to {keeping.MAX_REASON} characters.")
+    with _database():
+        keeping.freeze(actor=Actor(kind="cli"), reason=words)
+    click.echo("The ledger is frozen.")
+
+
+@credits_.command("unfreeze")
+def unfreeze() -> None:
+    """Let credits be moved again, and say why they could not."""
+    with _database():
+        before = keeping.unfreeze(actor=Actor(kind="cli"))
+    if before.frozen_at is not None:
+        click.echo(f"It was frozen at {_time(before.frozen_at)}: {before.frozen_reason}")
+    click.echo("The ledger is open again.")
+    if before.differences:
+        click.echo(
+            f"The last check found {before.differences} differences: while there are any, the next"
+            " one freezes it again."
+        )
 
 
 @keys.command("list")

@@ -14,9 +14,9 @@ from sqlalchemy import text
 from app.auth import tokens
 from app.keys import service as keys
 from app.platform import db
+from app.platform.name_search import name_grams
 from app.platform.settings import Settings
 from app.users import passwords
-from app.users.values import name_grams
 
 # Fewer than a worker remembers tokens of, and enough that two transfers seldom meet.
 PEOPLE = 3000

@@ -9,6 +9,9 @@ WHO = (
 KEYS = ("key", "key without")
 ANYONE = (200,) * 10
 SIGNED_IN_200 = (401, 200, 200, 401, 200, 200, 200, 200, 200, 403)
+# What only administrators may.
+ADMINS_200 = (401, 403, 403, 401, 403, 403, 403, 200, 200, 403)
+ADMINS_201 = (401, 403, 403, 401, 403, 403, 403, 201, 201, 403)
 # What no API key opens.
 PEOPLE_200 = (401, 200, 200, 401, 200, 200, 200, 200, 403, 403)
 PEOPLE_201 = (401, 201, 201, 401, 201, 201, 201, 201, 403, 403)
@@ -50,10 +53,49 @@ MATRIX = {
     "GET /api/v1/credits/entries": SIGNED_IN_200,
     "POST /api/v1/credits/charges": (401, 403, 403, 401, 403, 201, 201, 201, 201, 403),
     "POST /api/v1/credits/grants": (401, 403, 403, 401, 403, 201, 403, 201, 201, 403),
+    "GET /api/v1/credits/holds": SIGNED_IN_200,
+    "POST /api/v1/credits/holds": (401, 201, 201, 401, 201, 201, 201, 201, 201, 403),
+    "GET /api/v1/credits/holds/<uuid:hold_id>": (401, 200, 404, 401, 200, 200, 200, 200, 200, 403),
+    "POST /api/v1/credits/holds/<uuid:hold_id>/capture": (
+        401, 200, 404, 401, 404, 200, 200, 200, 200, 403,
+    ),
+    "POST /api/v1/credits/holds/<uuid:hold_id>/release": (
+        401, 200, 404, 401, 404, 200, 200, 200, 200, 403,
+    ),
+    "POST /api/v1/credits/transfers/batch": (401, 201, 201, 401, 201, 201, 201, 201, 201, 403),
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": (
+        401, 403, 403, 401, 403, 201, 403, 201, 201, 403,
+    ),
+    "GET /api/v1/idempotency": SIGNED_IN_200,
+    "GET /api/v1/users/<uuid:user_id>/credits": (
+        401, 403, 403, 401, 200, 200, 200, 200, 200, 403,
+    ),
     "POST /api/v1/credits/transfers": (401, 201, 201, 401, 201, 201, 201, 201, 201, 403),
     "GET /api/v1/credits/transfers/<uuid:transfer_id>": (
         401, 200, 404, 401, 200, 200, 200, 200, 200, 403,
     ),
+    "GET /api/v1/discounts": ADMINS_200,
+    "POST /api/v1/discounts": ADMINS_201,
+    "GET /api/v1/discounts/<uuid:discount_id>": ADMINS_200,
+    "PATCH /api/v1/discounts/<uuid:discount_id>": ADMINS_200,
+    "GET /api/v1/orders": SIGNED_IN_200,
+    "POST /api/v1/orders": (401, 201, 201, 401, 201, 201, 201, 201, 201, 403),
+    "GET /api/v1/orders/export.csv": SIGNED_IN_200,
+    "GET /api/v1/orders/<uuid:order_id>": (401, 200, 404, 401, 200, 200, 404, 200, 200, 403),
+    "POST /api/v1/orders/<uuid:order_id>/pay": (
+        401, 200, 404, 401, 404, 404, 404, 404, 404, 403,
+    ),
+    "POST /api/v1/orders/<uuid:order_id>/cancel": (
+        401, 200, 404, 401, 404, 404, 404, 200, 200, 403,
+    ),
+    "POST /api/v1/orders/<uuid:order_id>/fulfil": ADMINS_200,
+    "POST /api/v1/orders/<uuid:order_id>/refund": (
+        401, 403, 403, 401, 403, 200, 403, 200, 200, 403,
+    ),
+    "GET /api/v1/products": ANYONE,
+    "POST /api/v1/products": ADMINS_201,
+    "GET /api/v1/products/<uuid:product_id>": ANYONE,
+    "PATCH /api/v1/products/<uuid:product_id>": ADMINS_200,
     "POST /api/v1/users": (201,) * 10,
     "GET /api/v1/users": (401, 403, 403, 401, 200, 200, 200, 200, 200, 403),
     "GET /api/v1/users/<uuid:user_id>": (401, 200, 404, 401, 200, 200, 200, 200, 200, 403),
@@ -102,6 +144,19 @@ STAFF = {
     ("POST /api/v1/credits/charges", "admin"): (201,) * 6,
     ("POST /api/v1/credits/grants", "finance"): (201, 403, 201, 201, 403, 403),
     ("POST /api/v1/credits/grants", "admin"): (201, 201, 201, 201, 201, 403),
+    ("POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse", "finance"): (
+        201, 403, 201, 201, 403, 403,
+    ),
+    ("POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse", "admin"): (
+        201, 201, 201, 201, 201, 403,
+    ),
+    ("POST /api/v1/orders/<uuid:order_id>/fulfil", "admin"): (200,) * 6,
+    ("POST /api/v1/orders/<uuid:order_id>/refund", "finance"): (200, 403, 200, 200, 403, 403),
+    ("POST /api/v1/orders/<uuid:order_id>/refund", "admin"): (200, 200, 200, 200, 200, 403),
+    ("GET /api/v1/users/<uuid:user_id>/credits", "support"): (200,) * 6,
+    ("GET /api/v1/users/<uuid:user_id>/credits", "finance"): (200,) * 6,
+    ("GET /api/v1/users/<uuid:user_id>/credits", "service"): (200,) * 6,
+    ("GET /api/v1/users/<uuid:user_id>/credits", "admin"): (200,) * 6,
     ("PUT /api/v1/users/<uuid:user_id>", "admin"): (200,) * 6,
     ("PATCH /api/v1/users/<uuid:user_id>", "admin"): (200,) * 6,
     ("DELETE /api/v1/users/<uuid:user_id>", "admin"): (202, 202, 202, 202, 202, 403),
@@ -116,6 +171,6 @@ STAFF = {
     ("GET /api/v1/users/<uuid:user_id>/sessions", "admin"): (200,) * 6,
     ("DELETE /api/v1/users/<uuid:user_id>/sessions", "support"): (204, 204, 403, 403, 403, 204),
     ("DELETE /api/v1/users/<uuid:user_id>/sessions", "admin"): (204,) * 6,
-}
+}  # fmt: skip
 # Of everybody, for who may read users at all.
 READ_ONE = "GET /api/v1/users/<uuid:user_id>"

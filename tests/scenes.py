@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from werkzeug.test import TestResponse
 
 from app.auth import suspension
+from app.credits import holds
 from app.mail import service as mail
 from app.mail.values import Kind
 from app.platform.actor import Actor
@@ -20,6 +21,7 @@ from tests import people
 from tests.client import Client, new_key
 from tests.mailing import Postman
 from tests.people import PASSWORD, TestUser
+from tests.shop import make_discount, make_order, make_product
 
 Sql = Callable[..., list[Row[Any]]]
 API = "/api/v1"
@@ -47,6 +49,16 @@ class Scene:
         )
         ((found,),) = self.sql(find, id=self.owner.id)
         return UUID(str(found))
+
+    def hold(self) -> UUID:
+        """Return the id of a hold that the owner has placed."""
+        actor = Actor(kind="user", user_id=self.owner.id)
+        with transaction() as session:
+            return holds.place(session, actor=actor, amount=1, user_id=None, memo=None).id
+
+    def order(self, *, paid: bool) -> UUID:
+        """Return the id of an order of the owner."""
+        return make_order(self.owner.id, paid=paid)
 
     def login_session(self) -> UUID:
         """Return the id of another login session of the owner."""
@@ -101,9 +113,15 @@ def receiver(scene: Scene) -> str:
 # What a call sends, and what its path names. Of all others the path is the rule, without a body.
 PATHS: dict[str, Callable[[Scene], UUID | str]] = {
     "<uuid:transfer_id>": Scene.transfer,
+    "<uuid:hold_id>": Scene.hold,
     "<uuid:session_id>": Scene.login_session,
     "<uuid:key_id>": Scene.api_key,
     "<uuid:export_id>": Scene.export,
+    "<uuid:product_id>": lambda _: make_product().id,
+    "<uuid:discount_id>": lambda _: make_discount().id,
+    "<uuid:order_id>/fulfil": lambda scene: f"{scene.order(paid=True)}/fulfil",
+    "<uuid:order_id>/refund": lambda scene: f"{scene.order(paid=True)}/refund",
+    "<uuid:order_id>": lambda scene: scene.order(paid=False),
     "<uuid:user_id>/reinstate": lambda scene: f"{scene.suspended()}/reinstate",
     "<uuid:user_id>": lambda scene: scene.owner.id,
     "<any('swagger-ui.css','swagger-ui-bundle.js','favicon-32x32.png'):name>": lambda _: (
@@ -128,7 +146,18 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
     "POST /api/v1/credits/grants": lambda scene: {
         "user_id": str(scene.owner.id), "amount": 1, "memo": "m",
     },
+    "POST /api/v1/credits/holds": lambda _: {"amount": 1},
     "POST /api/v1/credits/transfers": lambda scene: {"to_user_id": receiver(scene), "amount": 1},
+    "POST /api/v1/credits/transfers/batch": lambda scene: {
+        "transfers": [{"to_user_id": receiver(scene), "amount": 1}],
+    },
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": lambda _: {"reason": "r"},
+    "POST /api/v1/discounts": lambda _: {"code": uuid4().hex, "percent": "10"},
+    "PATCH /api/v1/discounts/<uuid:discount_id>": lambda _: {"percent": "20"},
+    "POST /api/v1/orders": lambda _: {"items": [{"sku": make_product().sku, "quantity": 1}]},
+    "POST /api/v1/orders/<uuid:order_id>/refund": lambda _: {"reason": "r"},
+    "POST /api/v1/products": lambda _: {"sku": uuid4().hex, "name": "New", "price": 1},
+    "PATCH /api/v1/products/<uuid:product_id>": lambda _: {"price": 2},
     "POST /api/v1/users": lambda _: {
         "email": f"{uuid4().hex}@example.org", "name": "New", "password": PASSWORD,
     },
@@ -149,7 +178,16 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
 KEYED = (
     "POST /api/v1/credits/charges",
     "POST /api/v1/credits/grants",
+    "POST /api/v1/credits/holds",
+    "POST /api/v1/credits/holds/<uuid:hold_id>/capture",
+    "POST /api/v1/credits/holds/<uuid:hold_id>/release",
     "POST /api/v1/credits/transfers",
+    "POST /api/v1/credits/transfers/batch",
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse",
+    "GET /api/v1/idempotency",
+    "POST /api/v1/orders",
+    "POST /api/v1/orders/<uuid:order_id>/pay",
+    "POST /api/v1/orders/<uuid:order_id>/refund",
 )
 
 

@@ -52,8 +52,33 @@ ROUTES = {
     "GET /api/v1/credits/entries": SIGNED_IN,
     "POST /api/v1/credits/charges": "credits:charge",
     "POST /api/v1/credits/grants": "credits:grant",
+    "GET /api/v1/credits/holds": SIGNED_IN,
+    "POST /api/v1/credits/holds": SIGNED_IN,
+    "GET /api/v1/credits/holds/<uuid:hold_id>": SIGNED_IN,
+    "POST /api/v1/credits/holds/<uuid:hold_id>/capture": SIGNED_IN,
+    "POST /api/v1/credits/holds/<uuid:hold_id>/release": SIGNED_IN,
     "POST /api/v1/credits/transfers": SIGNED_IN,
+    "POST /api/v1/credits/transfers/batch": SIGNED_IN,
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": "credits:reverse",
+    "GET /api/v1/idempotency": SIGNED_IN,
+    "GET /api/v1/users/<uuid:user_id>/credits": "credits:read",
     "GET /api/v1/credits/transfers/<uuid:transfer_id>": SIGNED_IN,
+    "GET /api/v1/discounts": "catalogue:write",
+    "POST /api/v1/discounts": "catalogue:write",
+    "GET /api/v1/discounts/<uuid:discount_id>": "catalogue:write",
+    "PATCH /api/v1/discounts/<uuid:discount_id>": "catalogue:write",
+    "GET /api/v1/orders": SIGNED_IN,
+    "POST /api/v1/orders": SIGNED_IN,
+    "GET /api/v1/orders/export.csv": SIGNED_IN,
+    "GET /api/v1/orders/<uuid:order_id>": SIGNED_IN,
+    "POST /api/v1/orders/<uuid:order_id>/pay": SIGNED_IN,
+    "POST /api/v1/orders/<uuid:order_id>/cancel": SIGNED_IN,
+    "POST /api/v1/orders/<uuid:order_id>/fulfil": "orders:write",
+    "POST /api/v1/orders/<uuid:order_id>/refund": "orders:refund",
+    "GET /api/v1/products": PUBLIC,
+    "POST /api/v1/products": "catalogue:write",
+    "GET /api/v1/products/<uuid:product_id>": PUBLIC,
+    "PATCH /api/v1/products/<uuid:product_id>": "catalogue:write",
     "POST /api/v1/users": PUBLIC,
     "GET /api/v1/users": "users:read",
     "GET /api/v1/users/<uuid:user_id>": SIGNED_IN,
@@ -77,6 +102,9 @@ ROUTES = {
     "GET /api/v1/users/me/sessions": SIGNED_IN,
     "DELETE /api/v1/users/me/sessions/<uuid:session_id>": SIGNED_IN,
 }
+
+# Queries for which a public call asks for a permission.
+ASKED_WHERE = {"GET /api/v1/products": ("active", "false", "catalogue:write")}
 
 # What no API key opens, whatever its scopes: sign-in, passwords, login sessions, API keys, deletion
 # of users, and exports, which hold what these would show.
@@ -102,10 +130,19 @@ NOT_FOR_KEYS = {
 }
 # A call whose path says that it is one of them; and users are deleted by people.
 FOR_PEOPLE = re.compile(
-    r".*/(auth|api-keys|sessions|password|export)\b.*|DELETE /api/v1/users/[^/]*"
+    r".*/(auth|api-keys|sessions|password|export(?!\.))\b.*|DELETE /api/v1/users/[^/]*"
 )
 # What an API key also opens by a permission, where its owner's own things need `self:read`.
 ALSO_OPENED_BY = {
+    "GET /api/v1/orders": "orders:read",
+    "GET /api/v1/orders/export.csv": "orders:read",
+    "GET /api/v1/orders/<uuid:order_id>": "orders:read",
+    "POST /api/v1/orders/<uuid:order_id>/cancel": "orders:write",
+    "GET /api/v1/credits/holds": "credits:read",
+    "POST /api/v1/credits/holds": "credits:charge",
+    "GET /api/v1/credits/holds/<uuid:hold_id>": "credits:read",
+    "POST /api/v1/credits/holds/<uuid:hold_id>/capture": "credits:charge",
+    "POST /api/v1/credits/holds/<uuid:hold_id>/release": "credits:charge",
     "GET /api/v1/credits/transfers/<uuid:transfer_id>": "credits:read",
     "GET /api/v1/users/<uuid:user_id>": "users:read",
 }
@@ -135,11 +172,28 @@ RECORDS = {
         Action.SESSION_ENDED,
     },
     "POST /api/v1/credits/grants": {Action.GRANT_CREATED},
+    "POST /api/v1/credits/holds": {Action.HOLD_PLACED},
+    "POST /api/v1/credits/holds/<uuid:hold_id>/capture": {Action.HOLD_CAPTURED},
+    "POST /api/v1/credits/holds/<uuid:hold_id>/release": {Action.HOLD_RELEASED},
     "POST /api/v1/credits/transfers": {Action.TRANSFER_CREATED},
+    "POST /api/v1/credits/transfers/batch": {Action.TRANSFER_CREATED},
+    "POST /api/v1/credits/transfers/<uuid:transfer_id>/reverse": {Action.TRANSFER_REVERSED},
+    "POST /api/v1/discounts": {Action.DISCOUNT_CREATED},
+    "PATCH /api/v1/discounts/<uuid:discount_id>": {Action.DISCOUNT_CHANGED},
+    "POST /api/v1/orders": {Action.ORDER_PLACED},
+    "POST /api/v1/orders/<uuid:order_id>/pay": {Action.ORDER_PAID},
+    "POST /api/v1/orders/<uuid:order_id>/cancel": {Action.ORDER_CANCELLED},
+    "POST /api/v1/orders/<uuid:order_id>/fulfil": {Action.ORDER_FULFILLED},
+    "POST /api/v1/orders/<uuid:order_id>/refund": {Action.ORDER_REFUNDED},
+    "POST /api/v1/products": {Action.PRODUCT_CREATED},
+    "PATCH /api/v1/products/<uuid:product_id>": {Action.PRODUCT_CHANGED},
     "POST /api/v1/users": {Action.USER_CREATED},
     "DELETE /api/v1/users/<uuid:user_id>": {
         Action.DELETION_STARTED,
         Action.CREDITS_FORFEITED,
+        Action.HOLD_RELEASED,
+        Action.HOLD_EXPIRED,
+        Action.ORDER_CANCELLED,
         Action.SESSION_ENDED,
     },
     "PATCH /api/v1/users/<uuid:user_id>": {Action.USER_CHANGED},
@@ -152,6 +206,9 @@ RECORDS = {
         Action.CREDENTIAL_REFUSED,
         Action.DELETION_STARTED,
         Action.CREDITS_FORFEITED,
+        Action.HOLD_RELEASED,
+        Action.HOLD_EXPIRED,
+        Action.ORDER_CANCELLED,
         Action.SESSION_ENDED,
     },
     "PATCH /api/v1/users/me": {Action.USER_CHANGED, Action.EMAIL_CHANGE_REQUESTED},
@@ -173,6 +230,8 @@ ELSEWHERE = {
     Action.ACCESS_DENIED,  # by the guard of every route that asks for a permission
     Action.ADMIN_CREATED,  # by the command line
     Action.USER_ERASED,  # by a job, and by the command line
+    Action.LEDGER_FROZEN,  # by a job, and by the command line
+    Action.LEDGER_UNFROZEN,  # by the command line
     # By the service itself, and by the command line.
     Action.SIGNING_KEY_CREATED,
     Action.SIGNING_KEY_ACTIVATED,
@@ -194,6 +253,15 @@ def test_every_route_is_in_the_authorization_matrix(app: Flask) -> None:
         for call in _calls_of(rule)
     }
     assert found == ROUTES
+
+
+def test_which_queries_ask_for_more_than_their_route_is_written_down(app: Flask) -> None:
+    found = {
+        call: guards.condition(app.view_functions[rule.endpoint])
+        for rule in app.url_map.iter_rules()
+        for call in _calls_of(rule)
+    }
+    assert {call: where for call, where in found.items() if where} == ASKED_WHERE
 
 
 def test_what_no_api_key_opens_is_written_down(app: Flask) -> None:

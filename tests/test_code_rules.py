@@ -30,7 +30,7 @@ ENVIRONMENT = {
 }
 BOOKS = ("accounts", "account_deltas", "transfers", "entries", "holds", "ledger_state")
 # Who calls the functions of the ledger in the database.
-LEDGER = {"app/credits/ledger.py", "app/credits/holding.py"}
+LEDGER = {"app/credits/ledger.py", "app/credits/holding.py", "app/credits/state.py"}
 
 
 @cache

@@ -20,6 +20,7 @@ PRIVILEGES = {
     "api_keys": "DELETE INSERT SELECT",
     "audit_events": "INSERT SELECT",
     "audit_personal": "DELETE INSERT SELECT",
+    "discounts": "INSERT SELECT",
     "entries": "SELECT",
     "exports": "DELETE INSERT SELECT",
     "holds": "SELECT",
@@ -27,11 +28,14 @@ PRIVILEGES = {
     "ledger_state": "SELECT",
     "login_sessions": "DELETE INSERT SELECT",
     "mails": "DELETE INSERT SELECT UPDATE",
+    "order_items": "INSERT SELECT",
+    "orders": "INSERT SELECT",
     "outbox_events": "DELETE INSERT SELECT",
     "procrastinate_events": "DELETE INSERT SELECT UPDATE",
     "procrastinate_jobs": "DELETE INSERT SELECT UPDATE",
     "procrastinate_periodic_defers": "DELETE INSERT SELECT UPDATE",
     "procrastinate_workers": "DELETE INSERT SELECT UPDATE",
+    "products": "INSERT SELECT",
     "rate_limits": "DELETE INSERT SELECT UPDATE",
     "signing_keys": "DELETE INSERT SELECT",
     "transfers": "SELECT",
@@ -39,10 +43,14 @@ PRIVILEGES = {
 }
 COLUMNS = {
     "api_keys": "digest last_used_at previous_digest previous_until revoked_at",
+    "discounts": "active code code_key ends_at hundredths max_redemptions redeemed starts_at"
+    " version",
     "exports": "content expires_at made_at",
     "login_sessions": "confirmed_at ended_at ended_reason expires_at generation last_used_at",
+    "orders": "cancel_reason cancelled_at fulfilled_at paid_at refunded status version",
     # Whoever locks a row has to have the right to change it.
     "outbox_events": "id",
+    "products": "active name name_grams price sku version",
     "signing_keys": "activated_at master_key_version private_key retired_at state",
     "users": "deleting_since email email_key email_verified name name_grams password_changed_at"
     " password_hash reset_required roles status suspended_until updated_at version",

@@ -27,12 +27,11 @@ _INSERT_EVENT = insert(audit_events).values(
         for column in audit_events.columns
     }
 )
-# Both rows in one statement: one round trip, and neither is ever there without the other.
-_INSERT_BOTH = (
-    insert(audit_personal)
-    .values({column: bindparam(f"personal_{column.name}") for column in audit_personal.columns})
-    .add_cte(_INSERT_EVENT.cte("event"))
+_INSERT_PERSONAL = insert(audit_personal).values(
+    {column: bindparam(f"personal_{column.name}") for column in audit_personal.columns}
 )
+# Both rows in one statement: one round trip, and neither is ever there without the other.
+_INSERT_BOTH = _INSERT_PERSONAL.add_cte(_INSERT_EVENT.cte("event"))
 
 _LIST = (
     select(
@@ -70,6 +69,58 @@ def record(
     `details` hold no personal data; `personal` does, and is kept apart together with the actor's
     address and user agent. Of what an API key does they say which one it was.
     """
+    event, personal_part = _rows(
+        action,
+        actor=actor,
+        subject_type=subject_type,
+        subject_id=subject_id,
+        details=details,
+        personal=personal,
+    )
+    if personal_part is None:
+        session.execute(_INSERT_EVENT, event)
+    else:
+        session.execute(_INSERT_BOTH, event | personal_part)
+    event_id: UUID = event["event_id"]
+    return event_id
+
+
+def record_each(
+    session: Session,
+    action: Action,
+    *,
+    actor: Actor,
+    subject_type: str,
+    subjects: Mapping[UUID, Mapping[str, Any]],
+) -> None:
+    """Write one event for each subject, which has the id and the details, in two round trips."""
+    rows = [
+        _rows(
+            action,
+            actor=actor,
+            subject_type=subject_type,
+            subject_id=subject_id,
+            details=details,
+            personal=None,
+        )
+        for subject_id, details in subjects.items()
+    ]
+    session.execute(_INSERT_EVENT, [event for event, _ in rows])
+    personal_parts = [personal_part for _, personal_part in rows if personal_part is not None]
+    if personal_parts:
+        session.execute(_INSERT_PERSONAL, personal_parts)
+
+
+def _rows(
+    action: Action,
+    *,
+    actor: Actor,
+    subject_type: str,
+    subject_id: UUID | None,
+    details: Mapping[str, Any] | None,
+    personal: Mapping[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the parameters of an event and, when there is something personal, of that part."""
     event_id = ids.new()
     by_key = {} if actor.api_key_id is None else {"api_key_id": str(actor.api_key_id)}
     event: dict[str, Any] = {
@@ -90,25 +141,19 @@ def record(
     if actor.user_agent is not None:
         data["user_agent"] = actor.user_agent[:_USER_AGENT_LENGTH]
     if not data:
-        session.execute(_INSERT_EVENT, event)
-        return event_id
+        return event, None
     # Whose data it is: values are the subject's, a mere address is the actor's.
     about_user = subject_id if subject_type == "user" else None
     owner = about_user if personal or actor.user_id is None else actor.user_id
     salt, content = os.urandom(_SALT_BYTES), orjson.dumps(data)
     event["event_personal_digest"] = hashlib.sha256(salt + content).digest()
-    session.execute(
-        _INSERT_BOTH,
-        event
-        | {
-            "personal_event_id": event_id,
-            "personal_subject_id": owner,
-            "personal_salt": salt,
-            "personal_data": content,
-            "personal_created_at": event["event_created_at"],
-        },
-    )
-    return event_id
+    return event, {
+        "personal_event_id": event_id,
+        "personal_subject_id": owner,
+        "personal_salt": salt,
+        "personal_data": content,
+        "personal_created_at": event["event_created_at"],
+    }
 
 
 def record_denied(actor: Actor, permission: str, route: str) -> None:

@@ -1,10 +1,11 @@
 """The double-entry ledger: who holds how many credits, and every movement of them.
 
 Words: an *account* holds credits, one for each user (with the user's id) and the house accounts
-*issuance*, where credits come into being, and *revenue*, which charges go to; a *transfer* moves
-credits from one account to another, once and for ever; an *entry* is one signed line of a transfer,
-on one account; a *delta* is an amount that a house account's balance doesn't include yet; a *hold* sets credits of a
-user aside, until it is captured (as a charge), released or expired.
+*issuance*, where credits come into being, and *revenue*, which charges and payments go to; a
+*transfer* moves credits from one account to another, once and for ever; an *entry* is one signed
+line of a transfer, on one account; a *delta* is an amount that a house account's balance doesn't
+include yet; a *hold* sets credits of a user aside, until it is captured (as a charge), released or
+expired.
 
 Decisions:
 - One function in the database, `post_transfer_v3`, moves credits, and a few around it post many

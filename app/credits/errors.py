@@ -6,7 +6,9 @@ NotFound ─┬─────── RecipientNotFound     nobody there to recei
 Conflict ─┬─────── BalanceLimit          the recipient's account would hold too much
           ├─────── NotReversible         no grant, transfer or charge
           └─────── AlreadyReversed       taken back before
-InvalidState ───── HoldEnded             captured, released, expired or past its time
+InvalidState ─┬─── HoldEnded             captured, released, expired or past its time
+              ├─── AlreadyFrozen         an operator freezes what is frozen
+              └─── NotFrozen             an operator unfreezes what isn't
 Unprocessable ──── SelfTransfer          sender and recipient are the same user
 Forbidden ─┬────── SelfGrant             staff would grant to themself
            ├────── SelfReversal          staff would take back what they sent or got
@@ -78,6 +80,18 @@ class HoldEnded(InvalidState):
     """The hold was captured, released or expired, or its time is over."""
 
     message = "This hold is not held any more."
+
+
+class AlreadyFrozen(InvalidState):
+    """The books are frozen already, and keep the first reason."""
+
+    message = "The ledger is frozen already."
+
+
+class NotFrozen(InvalidState):
+    """The books aren't frozen."""
+
+    message = "The ledger isn't frozen."
 
 
 class SelfReversal(Forbidden):

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.credits.functions import ASKED, TIME, asked, call, execute
 from app.credits.models import holds
-from app.credits.values import HoldStatus
+from app.credits.tallies import tell_later
+from app.credits.values import HoldStatus, TransferKind
 from app.platform import clock, ids
 from app.platform.actor import Actor
 
@@ -91,6 +92,8 @@ def capture(
         "credit_id": ids.new(),
     }
     (row,) = execute(session, _CAPTURE, parameters)
+    kind = TransferKind.CHARGE
+    tell_later(session, transfer_id=transfer_id, kind=kind, amount=row.captured)
     return _hold(row)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.credits.functions import ASKED, TIME, asked, call, execute
 from app.credits.models import transfers
+from app.credits.tallies import tell_later
 from app.credits.values import ISSUANCE_ID, REVENUE_ID, TransferKind
 from app.platform import clock, ids
 from app.platform.actor import Actor
@@ -121,6 +122,7 @@ def post(
     }
     own = actor.user_id is not None and actor.user_id == from_user_id
     (row,) = execute(session, _POST, parameters, own=own)
+    tell_later(session, transfer_id=transfer_id, kind=kind, amount=amount)
     return _transfer(row, from_user_id=from_user_id, to_user_id=to_user_id)
 
 
@@ -146,6 +148,8 @@ def post_batch(
         "created_at": clock.now(),
     }
     rows = execute(session, _POST_BATCH, parameters, own=actor.user_id == from_user_id)
+    for row in rows:
+        tell_later(session, transfer_id=row.id, kind=row.kind, amount=row.amount)
     return [
         _transfer(row, from_user_id=from_user_id, to_user_id=each.to_user_id)
         for row, each in zip(rows, sent, strict=True)

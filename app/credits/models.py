@@ -49,7 +49,7 @@ transfers = Table(
     Column("amount", BigInteger, nullable=False),
     Column("from_account_id", Uuid, nullable=False),
     Column("to_account_id", Uuid, nullable=False),
-    Column("order_id", Uuid),
+    Column("order_id", Uuid, ForeignKey("orders.id")),
     Column("reverses_id", Uuid, ForeignKey("transfers.id"), unique=True),
     Column("actor_id", Uuid),
     Column("actor_kind", Text, nullable=False),
@@ -57,6 +57,7 @@ transfers = Table(
     Column("memo", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("hold_id", Uuid, ForeignKey("holds.id")),
+    Index("ix_transfers_order_id", "order_id", postgresql_where=text("order_id IS NOT NULL")),
 )
 
 entries = Table(

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from app.credits.values import MAX_MEMO, TransferKind
+from app.credits.values import MAX_BATCH, MAX_MEMO, TransferKind
 from app.platform.fields import Credits, Text, Time
 
 _KIND = validate.OneOf([kind.value for kind in TransferKind])
@@ -16,6 +16,20 @@ class TransferIn(Schema):
     to_user_id = fields.UUID(required=True, metadata={"example": _USER_ID})
     amount = Credits(required=True, metadata={"example": 250})
     memo = Text(1, MAX_MEMO, load_default=None, metadata={"example": "Lunch"})
+
+
+class BatchIn(Schema):
+    """Several transfers, all or none."""
+
+    transfers = fields.List(
+        fields.Nested(TransferIn()), required=True, validate=validate.Length(1, MAX_BATCH)
+    )
+
+
+class ReverseIn(Schema):
+    """Why a transfer is taken back."""
+
+    reason = Text(1, MAX_MEMO, required=True, metadata={"example": "Sent twice by mistake"})
 
 
 class TransferQuery(Schema):
@@ -59,6 +73,12 @@ class TransferOut(Schema):
     created_at = Time()
 
 
+class BatchOut(Schema):
+    """The transfers that were made, in the order of the request."""
+
+    items = fields.List(fields.Nested(TransferOut()))
+
+
 class BalanceOut(Schema):
     """What an account holds: `available` is `balance` less what is `held` back."""
 
@@ -84,3 +104,9 @@ class EntryListOut(Schema):
 
     items = fields.List(fields.Nested(EntryOut()))
     next_cursor = fields.String(allow_none=True)
+
+
+class AccountOut(BalanceOut):
+    """What a user's account holds, and its latest entries, the last posted first."""
+
+    entries = fields.List(fields.Nested(EntryOut()))

@@ -1,58 +1,27 @@
-"""Use cases of credits: send, grant, charge, try out; look at balance, entries and transfers."""
+"""Use cases of credits: send, grant, charge, take back, try out."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, or_, select
 from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.credits import ledger
-from app.credits.errors import SelfGrant
-from app.credits.ledger import Transfer
-from app.credits.models import accounts, entries, transfers
-from app.credits.values import TransferKind
+from app.credits import ledger, queries
+from app.credits.errors import NotReversible, PayerNotFound, SelfGrant, SelfReversal
+from app.credits.ledger import Sent, Transfer
+from app.credits.values import REVERSIBLE, TransferKind
 from app.platform import ids
 from app.platform.actor import Actor
-from app.platform.db import reading, transaction
-from app.platform.errors import NotFound
+from app.platform.db import trial
 from app.users import administration
 from app.users import service as users
 
-_BALANCE = select(
-    accounts.c.balance,
-    accounts.c.held,
-    (accounts.c.balance - accounts.c.held).label("available"),
-)
-_ENTRIES = select(
-    entries.c.id,
-    entries.c.transfer_id,
-    transfers.c.kind,
-    entries.c.amount,
-    entries.c.balance_after,
-    transfers.c.memo,
-    entries.c.created_at,
-    entries.c.seq,
-).join_from(entries, transfers)
-_SENDER, _RECIPIENT = accounts.alias("sender"), accounts.alias("recipient")
-# A house account has no user: that is how its id stays inside.
-_TRANSFERS = (
-    select(
-        transfers.c.id,
-        transfers.c.kind,
-        _SENDER.c.user_id.label("from_user_id"),
-        _RECIPIENT.c.user_id.label("to_user_id"),
-        transfers.c.amount,
-        transfers.c.memo,
-        transfers.c.reverses_id,
-        transfers.c.order_id,
-        transfers.c.created_at,
-    )
-    .join_from(transfers, _SENDER, _SENDER.c.id == transfers.c.from_account_id)
-    .join(_RECIPIENT, _RECIPIENT.c.id == transfers.c.to_account_id)
-)
+_RECORDED: Final = {
+    TransferKind.GRANT: Action.GRANT_CREATED,
+    TransferKind.CHARGE: Action.CHARGE_CREATED,
+}
 
 
 def transfer(
@@ -83,17 +52,40 @@ def transfer(
     )
 
 
-def dry_run(*, actor: Actor, to_user_id: UUID, amount: int, memo: str | None) -> Transfer:
-    """Return the transfer that would be made now, and leave nothing behind.
+def transfer_all(
+    session: Session, *, actor: Actor, transfers: Sequence[Mapping[str, Any]]
+) -> list[Transfer]:
+    """Make several transfers from the actor's account, all or none, in the caller's transaction.
 
-    The real function decides, in a savepoint that is rolled back: a trial can't judge differently.
+    Each has `to_user_id`, `amount` and `memo`. Refusals say in `details` which one it was.
 
     Raises SelfTransfer, RecipientNotFound, InsufficientCredits or BalanceLimit.
     """
-    with transaction() as session, session.begin_nested() as trial:
-        tried = transfer(session, actor=actor, to_user_id=to_user_id, amount=amount, memo=memo)
-        trial.rollback()
-    return tried
+    if actor.user_id is None:
+        raise PayerNotFound
+    sent = [Sent(transfer_id=ids.new(), **each) for each in transfers]
+    audit.record_each(
+        session,
+        Action.TRANSFER_CREATED,
+        actor=actor,
+        subject_type="transfer",
+        subjects={
+            each.transfer_id: {"to_user_id": str(each.to_user_id), "amount": each.amount}
+            for each in sent
+        },
+    )
+    return ledger.post_batch(session, from_user_id=actor.user_id, sent=sent, actor=actor)
+
+
+def dry_run(*, actor: Actor, to_user_id: UUID, amount: int, memo: str | None) -> Transfer:
+    """Return the transfer that would be made now, and leave nothing behind.
+
+    The real function decides, in a transaction that is rolled back: it can't judge differently.
+
+    Raises SelfTransfer, RecipientNotFound, InsufficientCredits or BalanceLimit.
+    """
+    with trial() as session:
+        return transfer(session, actor=actor, to_user_id=to_user_id, amount=amount, memo=memo)
 
 
 def grant(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: str) -> Transfer:
@@ -106,23 +98,13 @@ def grant(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: s
     if actor.user_id == user_id:
         raise SelfGrant
     administration.refuse_stronger(actor, users.roles(session, user_id))
-    transfer_id = ids.new()
-    audit.record(
+    return _post_for_user(
         session,
-        Action.GRANT_CREATED,
+        TransferKind.GRANT,
         actor=actor,
-        subject_type="user",
-        subject_id=user_id,
-        details={"transfer_id": str(transfer_id), "amount": amount},
-    )
-    return ledger.post(
-        session,
-        transfer_id=transfer_id,
-        kind=TransferKind.GRANT,
-        from_user_id=None,
+        user_id=user_id,
         to_user_id=user_id,
         amount=amount,
-        actor=actor,
         memo=memo,
     )
 
@@ -135,10 +117,72 @@ def charge(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: 
     Raises StrongerUser, PayerNotFound or InsufficientCredits.
     """
     administration.refuse_stronger(actor, users.roles(session, user_id))
+    return _post_for_user(
+        session,
+        TransferKind.CHARGE,
+        actor=actor,
+        user_id=user_id,
+        from_user_id=user_id,
+        amount=amount,
+        memo=memo,
+    )
+
+
+def reverse(session: Session, *, actor: Actor, transfer_id: UUID, reason: str) -> Transfer:
+    """Take a grant, transfer or charge back, whole and once, in the caller's transaction.
+
+    It always posts, whatever has become of the users, as long as the receiver hasn't spent it.
+
+    Raises NotFound, SelfReversal, StrongerUser, NotReversible, AlreadyReversed,
+    InsufficientCredits or BalanceLimit.
+    """
+    original = queries.transfer_for_staff(session, transfer_id)
+    sender, receiver = original["from_user_id"], original["to_user_id"]
+    for user_id in filter(None, (sender, receiver)):
+        if user_id == actor.user_id:
+            raise SelfReversal
+        administration.refuse_stronger(actor, users.roles(session, user_id))
+    if original["kind"] not in REVERSIBLE:
+        raise NotReversible
+    reversal_id = ids.new()
+    audit.record(
+        session,
+        Action.TRANSFER_REVERSED,
+        actor=actor,
+        subject_type="transfer",
+        subject_id=transfer_id,
+        details={"reversal_id": str(reversal_id), "amount": original["amount"]},
+    )
+    return ledger.post(
+        session,
+        transfer_id=reversal_id,
+        kind=TransferKind.REVERSAL,
+        from_user_id=receiver,
+        to_user_id=sender,
+        house_id=original["from_account_id" if sender is None else "to_account_id"],
+        amount=original["amount"],
+        actor=actor,
+        memo=reason,
+        reverses_id=transfer_id,
+    )
+
+
+def _post_for_user(
+    session: Session,
+    kind: TransferKind,
+    *,
+    actor: Actor,
+    user_id: UUID,
+    from_user_id: UUID | None = None,
+    to_user_id: UUID | None = None,
+    amount: int,
+    memo: str,
+) -> Transfer:
+    """Post what staff or an app's server does about a user, who is the audit event's subject."""
     transfer_id = ids.new()
     audit.record(
         session,
-        Action.CHARGE_CREATED,
+        _RECORDED[kind],
         actor=actor,
         subject_type="user",
         subject_id=user_id,
@@ -147,49 +191,10 @@ def charge(session: Session, *, actor: Actor, user_id: UUID, amount: int, memo: 
     return ledger.post(
         session,
         transfer_id=transfer_id,
-        kind=TransferKind.CHARGE,
-        from_user_id=user_id,
-        to_user_id=None,
+        kind=kind,
+        from_user_id=from_user_id,
+        to_user_id=to_user_id,
         amount=amount,
         actor=actor,
         memo=memo,
     )
-
-
-def balance(*, actor: Actor) -> RowMapping:
-    """Return `balance`, `held` and `available` of the actor's account."""
-    query = _BALANCE.where(accounts.c.id == actor.user_id)
-    with reading() as connection:
-        return connection.execute(query).mappings().one()
-
-
-def list_entries(
-    *, actor: Actor, after: tuple[Any, ...] | None, limit: int, offset: int
-) -> Sequence[RowMapping]:
-    """Return entries of the actor's account, the last posted first; `after` has the last `seq`."""
-    query = _ENTRIES.where(entries.c.account_id == actor.user_id)
-    if after is not None:
-        query = query.where(entries.c.seq < after[0])
-    query = query.order_by(entries.c.seq.desc()).limit(limit).offset(offset)
-    with reading() as connection:
-        return connection.execute(query).mappings().all()
-
-
-def get_transfer(*, actor: Actor, transfer_id: UUID) -> Transfer:
-    """Return a transfer to a party of it, or to staff with `credits:read`.
-
-    Raises NotFound, for strangers as for ids that don't exist.
-    """
-    query = _TRANSFERS.where(transfers.c.id == transfer_id)
-    if not actor.may("credits:read"):
-        query = query.where(
-            or_(
-                transfers.c.from_account_id == actor.user_id,
-                transfers.c.to_account_id == actor.user_id,
-            )
-        )
-    with reading() as connection:
-        row = connection.execute(query).mappings().one_or_none()
-    if row is None:
-        raise NotFound
-    return Transfer(**row)

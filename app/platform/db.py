@@ -1,11 +1,12 @@
 """Gives every feature its way to the database: reads, snapshots and transactions on one pool.
 
 `reading()` is for one statement, `snapshot()` for several that must agree, `transaction()` for
-changes, `first_row()` for the one read of every request. Each holds a connection until it is left,
-so none of them is opened inside another, and nothing slow (hashing, mail, HTTP) happens inside.
+changes, `trial()` for changes that are only tried, `first_row()` for the one read of every request.
+Each holds a connection until it is left, so none of them is opened inside another, and nothing slow
+(hashing, mail, HTTP) happens inside.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from app.platform import psycopg2_gevent
 from app.platform.engine import MIGRATION_TIMEOUTS, TIMEOUTS, make_engine
 from app.platform.errors import Unavailable
+from app.platform.logging import get_logger
 from app.platform.settings import Settings
 from app.platform.turns import Turns
 
@@ -37,6 +39,9 @@ RETRYABLE: Final = frozenset({"40001", "40P01"})
 READ_ONLY: Final = "25006"
 # A limit of PostgreSQL itself, such as an index row that is too large: repeating never helps.
 PROGRAM_LIMIT_CLASS: Final = "54"
+# Where a session keeps what is to be called once its transaction is committed.
+_CALLS: Final = "after_commit"
+log = get_logger(__name__)
 
 
 class Base(DeclarativeBase):
@@ -143,9 +148,33 @@ def transaction() -> Iterator[Session]:
 
     Raises Unavailable.
     """
-    with _turn() as pool, _faults(), Session(pool.transactions, expire_on_commit=False) as session:
+    with trial() as session:
         yield session
         session.commit()
+    for call in session.info.get(_CALLS, ()):
+        try:
+            call()
+        except Exception:
+            # The changes are there, whatever becomes of telling about them.
+            log.exception("call_after_commit_failed")
+
+
+@contextmanager
+def trial() -> Iterator[Session]:
+    """Give a session like that of `transaction` whose changes are rolled back on leaving.
+
+    Raises Unavailable.
+    """
+    with _turn() as pool, _faults(), Session(pool.transactions, expire_on_commit=False) as session:
+        yield session
+
+
+def after_commit(session: Session, call: Callable[[], None]) -> None:
+    """Have `call` run once the session's transaction is committed, and never when it isn't.
+
+    It is for telling of changes, in metrics and logs. The connection is back in the pool by then.
+    """
+    session.info.setdefault(_CALLS, []).append(call)
 
 
 @contextmanager
@@ -154,7 +183,7 @@ def snapshot() -> Iterator[Session]:
 
     Raises Unavailable.
     """
-    with _turn() as pool, _faults(), Session(pool.transactions, expire_on_commit=False) as session:
+    with trial() as session:
         session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         yield session
 

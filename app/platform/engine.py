@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from psycopg2 import OperationalError
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 
@@ -56,5 +57,11 @@ def make_engine(database_url: str, *, timeouts: Mapping[str, str], **pooling: An
 
 
 def _refuse_stale(connection: Connection, _record: object, _proxy: object) -> None:
-    if connection.is_stale():
-        raise DisconnectionError("the server closed this connection")
+    new, connection.new = connection.new, False
+    if not connection.is_stale():
+        return
+    if new:
+        # Another one would end as soon, and when SQLAlchemy has tried enough of them it raises what
+        # reads as a mistake of ours. This is a fault of the network or the server, which passes.
+        raise OperationalError("the server closed a new connection at once")
+    raise DisconnectionError("the server closed this connection")

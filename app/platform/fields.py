@@ -6,7 +6,7 @@ it, which takes a fraction of `Schema.dump`. A test holds the two against each o
 
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
@@ -69,6 +69,14 @@ class Time(fields.AwareDateTime):
     def __init__(self, **kwargs: Any) -> None:
         """Take marshmallow's field options."""
         super().__init__(format="iso", **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        time: datetime = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return time.astimezone(UTC)
+        except OverflowError as error:
+            # PostgreSQL would store it, and nobody could read the row again.
+            raise ValidationError("Must be in the years 1 to 9999, in UTC.") from error
 
     def _serialize(self, value: datetime | None, *args: Any, **kwargs: Any) -> str | None:
         return None if value is None else value.isoformat().replace("+00:00", "Z")

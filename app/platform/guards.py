@@ -1,10 +1,10 @@
 """Decides who may call a view. Every view needs a signed-in user unless it says otherwise.
 
 `@public` opens a view to everyone, `@requires("users:read")` asks for a permission before anything
-is looked up, `@or_other_proof` takes an access token or what the view asks for in its place. A test
-pins the access of every view. Before it runs the request is counted: by user when somebody is
-signed in, by API key when a program asks, else by network address, but for `@counts_itself` and
-`@counted_if_refused`.
+is looked up, `@or_other_proof` takes an access token or what the view asks for in its place,
+`@requires_where` asks for a permission in some of a public view's requests. A test pins the access
+of every view. Before it runs the request is counted: by user when somebody is signed in, by API key
+when a program asks, else by network address, but for `@counts_itself` and `@counted_if_refused`.
 
 An API key opens a view that asks for a permission if that is among its scopes, and any other one by
 `self:read` or `self:write`, or by a permission that `@also_opened_by` names. `@never_for_keys` is
@@ -13,7 +13,7 @@ for what only people do; a test names these views as well.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from flask import Flask, current_app, g, request
 
@@ -39,6 +39,14 @@ class Authenticate(Protocol):
 
 
 RecordDenied = Callable[[Actor, str, str], None]
+
+
+class Condition(NamedTuple):
+    """Which value of a query parameter asks for which permission."""
+
+    parameter: str
+    value: str
+    permission: str
 
 
 def public(view: View) -> View:
@@ -71,6 +79,20 @@ def requires(permission: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
         vars(recorded)["access"] = permission
         return recorded
+
+    return mark
+
+
+def requires_where(parameter: str, value: str, *, permission: str) -> Callable[[View], View]:
+    """Ask for a permission where the query has this value; otherwise the view is as it is marked.
+
+    For a public view that shows more to staff. It is asked for as early as anywhere: a stranger
+    learns nothing of what else the query might be wrong about.
+    """
+
+    def mark(view: View) -> View:
+        vars(view)["asks_where"] = Condition(parameter, value, permission)
+        return view
 
     return mark
 
@@ -138,6 +160,12 @@ def access(view: Callable[..., Any]) -> str:
     return asked
 
 
+def condition(view: Callable[..., Any]) -> Condition | None:
+    """Return which of a view's requests ask for a permission that the others don't, if any do."""
+    found: Condition | None = vars(view).get("asks_where")
+    return found
+
+
 def is_permission(asked: str) -> bool:
     """Tell whether a view asks for a permission, beyond who is asking."""
     return asked not in (PUBLIC, OPTIONAL, SIGNED_IN)
@@ -178,7 +206,7 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
             "user_agent": environ.get("HTTP_USER_AGENT"),
         }
         view = app.view_functions[rule.endpoint]
-        asked = access(view)
+        asked = _asked(view)
         g.actor = Actor(kind="anonymous", **origin)
         if asked == PUBLIC:
             if rule.rule not in PROBES and "counted" not in vars(view):
@@ -195,7 +223,7 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
         environ["bursar.user_id"] = actor.user_id
         ratelimit.spend_of_user(actor.api_key_id or actor.user_id)
         try:
-            _check(actor, view)
+            _check(actor, view, asked)
         except Forbidden:
             if is_permission(asked):
                 record_denial(asked)
@@ -205,15 +233,25 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
     app.before_request(check)
 
 
-def _check(actor: Actor, view: Callable[..., Any]) -> None:
-    """Raise Forbidden unless the actor may call the view."""
+def _asked(view: Callable[..., Any]) -> str:
+    """Return what the current request of a view asks for."""
+    where = condition(view)
+    # All values count: one that is sent twice is refused, and not before this.
+    if where is not None and where.value in request.args.getlist(where.parameter):
+        return where.permission
+    return access(view)
+
+
+def _check(actor: Actor, view: Callable[..., Any], asked: str) -> None:
+    """Raise Forbidden unless the actor may call the view, of which this request asks so much."""
     if actor.api_key_id is not None:
         scopes = scopes_for(view, request.method)
+        if scopes and is_permission(asked):
+            scopes = [asked]
         if not scopes:
             raise Forbidden("An API key can't do this. Sign in with a password.")
         if not any(scope in actor.scopes for scope in scopes):
             raise Forbidden(f"This needs an API key with the scope {' or '.join(scopes)}.")
-    asked = access(view)
     # The owner of a key may have lost what it was made with.
     if is_permission(asked) and not actor.may(asked):
         raise Forbidden

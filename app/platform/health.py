@@ -2,7 +2,7 @@
 
 import hmac
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from time import monotonic
 
@@ -11,6 +11,7 @@ from gevent import Timeout, monkey
 
 from app.platform import db, http, metrics, migrations, psycopg2_gevent
 from app.platform.errors import NotFound, Unauthenticated, Unavailable
+from app.platform.gauges import Gauge, Gauges
 from app.platform.guards import public
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
@@ -27,12 +28,19 @@ def announce_stop() -> None:
     _stopping = True
 
 
-def install(app: Flask, settings: Settings, *, checks: Mapping[str, Check]) -> None:
+def install(
+    app: Flask,
+    settings: Settings,
+    *,
+    checks: Mapping[str, Check],
+    gauges: Callable[[], Sequence[Gauge]],
+) -> None:
     """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application.
 
     `checks` are what features need on top of the platform; each returns `ok` or what is wrong.
+    `gauges` reads numbers for `/metrics`, in one statement.
     """
-    readiness = Readiness(checks)
+    readiness, read_numbers = Readiness(checks), Gauges(gauges)
 
     def health() -> Response:
         return http.respond({"status": "ok", "version": settings.version})
@@ -48,7 +56,8 @@ def install(app: Flask, settings: Settings, *, checks: Mapping[str, Check]) -> N
 
     def numbers() -> Response:
         _admit_to_metrics(settings)
-        response = Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+        shown = metrics.exposition() + read_numbers.exposition()
+        response = Response(shown, content_type=metrics.CONTENT_TYPE)
         response.headers["Cache-Control"] = http.NO_STORE
         return response
 

@@ -83,7 +83,7 @@ _random = secrets.SystemRandom()
 
 # Built once: building a statement costs more than sending it.
 _CLAIM = select(func.pg_try_advisory_xact_lock(bindparam("lock", type_=BigInteger)))
-_FIND = select(_keys).where(
+FIND = select(_keys).where(
     _keys.c.user_id == bindparam("user_id"),
     _keys.c.key == bindparam("key"),
     _keys.c.created_at > bindparam("oldest"),
@@ -170,6 +170,12 @@ def once(
         time.sleep(_random.uniform(0, 0.02 * 2**attempts))
 
 
+def lock_of(user_id: UUID | None, key: str) -> int:
+    """Return the number of the advisory lock that stands for a user's key."""
+    digest = hashlib.sha256((user_id.bytes if user_id else b"") + key.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
 def _attempt(
     *,
     actor: Actor,
@@ -241,9 +247,7 @@ class _UserKey:
 
         Raises IdempotencyInProgress or IdempotencyKeyReused.
         """
-        digest = hashlib.sha256(self.user_id.bytes + self.key.encode()).digest()
-        lock = int.from_bytes(digest[:8], "big", signed=True)
-        if not session.scalar(_CLAIM, {"lock": lock}):
+        if not session.scalar(_CLAIM, {"lock": lock_of(self.user_id, self.key)}):
             raise IdempotencyInProgress
         return self._find(session.connection())
 
@@ -258,7 +262,7 @@ class _UserKey:
     def _find(self, connection: Connection) -> Answer | None:
         oldest = clock.now() - LIFETIME
         row = connection.execute(
-            _FIND, {"user_id": self.user_id, "key": self.key, "oldest": oldest}
+            FIND, {"user_id": self.user_id, "key": self.key, "oldest": oldest}
         ).one_or_none()
         if row is None:
             return None

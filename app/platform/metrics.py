@@ -1,4 +1,4 @@
-"""Counts requests, their durations and what limits do, summed over all workers of this machine.
+"""Counts requests, their durations and what features do, summed over all workers of this machine.
 
 Under gunicorn each worker writes to memory-mapped files named by its *slot*, a small number that a
 replaced worker takes over: files named by process id would pile up with every restart, and a
@@ -8,6 +8,7 @@ scrape reads them all. Elsewhere (tests, commands) the numbers stay in the proce
 import os
 import shutil
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 # From a cached read to a request that is cut at its deadline, in seconds.
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _registry = CollectorRegistry()
+_making = threading.Lock()
 _slot = "master"
 _folder: Path | None = None
 
@@ -71,12 +73,23 @@ def observe(*, method: str, route: str | None, status: int, seconds: float) -> N
 
 def count_refusal(limit: str) -> None:
     """Count a request that met a limit; `limit` is its name in the code."""
-    _refusals().labels(limit).inc()
+    counter("rate_limit_refusals_total", "Requests that met a limit.", "limit").labels(limit).inc()
 
 
 def count_storage_fault() -> None:
     """Count a fault of what limits are counted in."""
-    _storage_faults().inc()
+    says = "Times that the store of the limits' counters could not be asked."
+    counter("rate_limit_storage_faults_total", says).inc()
+
+
+def counter(name: str, says: str, *labels: str) -> Counter:
+    """Return the counter of a name, for a feature to count with; the labels' values are few.
+
+    To be called where something is counted and not at import: `share` comes before the first one.
+    """
+    # Two threads that made it at once would both register it, which the library refuses.
+    with _making:
+        return _counter(name, says, labels)
 
 
 def exposition() -> bytes:
@@ -89,39 +102,17 @@ def exposition() -> bytes:
 
 
 @cache
-def _metrics() -> tuple[Counter, Histogram]:
-    # Made at the first request and not at import: `share` must come before the first metric.
-    counter = Counter(
-        "http_requests_total",
-        "Answered requests.",
-        ("method", "route", "status"),
-        registry=_registry,
-    )
-    histogram = Histogram(
+def _counter(name: str, says: str, labels: tuple[str, ...]) -> Counter:
+    return Counter(name, says, labels, registry=_registry)
+
+
+@cache
+def _durations() -> Histogram:
+    return Histogram(
         "http_request_duration_seconds",
         "Time from the request's headers to the end of its answer.",
         ("method", "route"),
         buckets=BUCKETS,
-        registry=_registry,
-    )
-    return counter, histogram
-
-
-@cache
-def _refusals() -> Counter:
-    return Counter(
-        "rate_limit_refusals_total",
-        "Requests that met a limit.",
-        ("limit",),
-        registry=_registry,
-    )
-
-
-@cache
-def _storage_faults() -> Counter:
-    return Counter(
-        "rate_limit_storage_faults_total",
-        "Times that the store of the limits' counters could not be asked.",
         registry=_registry,
     )
 
@@ -129,8 +120,8 @@ def _storage_faults() -> Counter:
 @cache
 def _children(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
     # Looking a child up by its labels costs more than counting; these are few and live for ever.
-    counter, histogram = _metrics()
-    return counter.labels(method, route, str(status)), histogram.labels(method, route)
+    answered = counter("http_requests_total", "Answered requests.", "method", "route", "status")
+    return answered.labels(method, route, str(status)), _durations().labels(method, route)
 
 
 def _emptied(folder: Path) -> Path:

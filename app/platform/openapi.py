@@ -187,7 +187,7 @@ def failures(rule: str, method: str, view: Callable[..., Any]) -> list[type[AppE
         kinds.append(errors.TooManyRequests)
     if rule.startswith("/api/"):
         kinds.append(errors.Invalid)
-    if access != guards.PUBLIC:
+    if access != guards.PUBLIC or guards.condition(view):
         # Also where no permission is asked for: an API key needs a scope everywhere.
         kinds += (errors.Unauthenticated, errors.Forbidden)
     if "<" in rule:
@@ -213,12 +213,14 @@ def _complete(
     """Add what the marks of a view say: errors, key, sign-in."""
     access = guards.access(view)
     takes_cookie = "cookie" in vars(view)
-    ways: list[dict[str, list[str]]] = [] if access == guards.PUBLIC else [{"bearer": []}]
+    also_signed_in = access == guards.OPTIONAL or guards.condition(view) is not None
+    only_public = access == guards.PUBLIC and not also_signed_in
+    ways: list[dict[str, list[str]]] = [] if only_public else [{"bearer": []}]
     if takes_cookie:
         ways.append({"cookie": []})
         operation.setdefault("parameters", []).append(CSRF_PARAMETER)
     # A refresh token in the body is no security scheme that the document could name.
-    operation["security"] = [*ways, {}] if takes_cookie or access == guards.OPTIONAL else ways
+    operation["security"] = [*ways, {}] if takes_cookie or also_signed_in else ways
     said = [operation.get("description", ""), *_rights(view, method)]
     operation["description"] = "\n\n".join(part for part in said if part)
     keyed = vars(view).get("keyed")
@@ -239,6 +241,7 @@ def _complete(
         names = {"Location"} if status == "201" else set[str]()
         names |= {"ETag"} if "304" in answers or versioned else set()
         names |= {"Idempotent-Replayed"} if keyed else set()
+        names |= set(answer.get("headers", ()))
         answer["headers"] = {name: {"schema": {"type": "string"}} for name in sorted(names)}
     by_status: dict[int, dict[str, type[AppError]]] = {}
     for kind in failures(rule, method, view):
@@ -253,6 +256,8 @@ def _complete(
 def _rights(view: Callable[..., Any], method: str) -> list[str]:
     """Return what the document says of who may call a view, beyond who is signed in."""
     access = guards.access(view)
+    if where := guards.condition(view):
+        return [f"`{where.parameter}={where.value}` needs the permission `{where.permission}`."]
     if access == guards.PUBLIC:
         return []
     scopes = guards.scopes_for(view, method)

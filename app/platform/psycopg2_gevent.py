@@ -39,6 +39,8 @@ _poll = monkey.get_original("select", "poll")
 class Connection(connection):
     """A psycopg2 connection that knows its watcher, its limit, and whether the server hung up.
 
+    It is `new` until somebody who takes it from a pool says otherwise.
+
     It works without gevent as well: then nothing ever waits here, and psycopg2 blocks.
     """
 
@@ -51,6 +53,7 @@ class Connection(connection):
         self.waiting: greenlet | None = None
         self.hung_up = False
         self.established = False
+        self.new = True
         # libpq ignores connect_timeout when it connects without blocking, so `wait` enforces it.
         self.limit = float(parse_dsn(dsn).get("connect_timeout", CONNECT_SECONDS))
         super().__init__(dsn, *args, **kwargs)

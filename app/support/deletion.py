@@ -11,11 +11,13 @@ from app.audit import service as audit
 from app.audit.actions import Action
 from app.auth import notices, password_change, sessions
 from app.auth.values import EndReason
-from app.credits import ledger
+from app.credits import holds, ledger
+from app.credits.errors import HoldEnded
 from app.credits.ledger import Locked
 from app.credits.values import TransferKind
 from app.mail import service as mail
 from app.mail.values import LIFETIMES, Kind
+from app.orders import cancellation
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.errors import InvalidState, PreconditionFailed, Unauthenticated
@@ -109,20 +111,41 @@ def _begin(session: Session, user: UserRow, *, actor: Actor, forfeit: bool) -> N
         was=user.status,
         until=user.suspended_until,
     )
+    if forfeit:
+        cancellation.cancel_all(session, actor=actor, user_id=user.id)
+        _let_go(session, user, actor=actor)
+    placed = cancellation.count_placed(session, user_id=user.id)
     # The account is the last thing that is locked, and from before the status changes: a posting
     # reads the status under the same lock. So credits that are under way either arrive before this,
     # and are counted, or find nobody.
     account = ledger.lock_account(session, user_id=user.id)
     administration.set_deleting(session, user_id=user.id, since=now)
-    _settle(session, user, account, actor=actor, forfeit=forfeit)
+    _settle(session, user, account, placed, actor=actor, forfeit=forfeit)
+
+
+def _let_go(session: Session, user: UserRow, *, actor: Actor) -> None:
+    """Free what is set aside; what somebody ends or places meanwhile is for the next attempt."""
+    try:
+        holds.release_all(session, actor=actor, user_id=user.id)
+    except HoldEnded as error:
+        raise Outdated from error
 
 
 def _settle(
-    session: Session, user: UserRow, account: Locked, *, actor: Actor, forfeit: bool
+    session: Session,
+    user: UserRow,
+    account: Locked,
+    placed: int,
+    *,
+    actor: Actor,
+    forfeit: bool,
 ) -> None:
-    if account.held or (account.balance and not forfeit):
+    if account.held and forfeit:
+        # Placed between the look at the holds and the lock on the account.
+        raise Outdated
+    if account.held or placed or (account.balance and not forfeit):
         own = actor.user_id == user.id
-        held = {"balance": account.balance, "held": account.held}
+        held = {"balance": account.balance, "held": account.held, "orders": placed}
         raise AccountNotSettled(details=held if own else None)
     if not account.balance:
         return

@@ -23,9 +23,11 @@ from sqlalchemy.orm import Session
 from app.audit.models import audit_events, audit_personal
 from app.auth import device_names
 from app.auth.models import api_keys, login_sessions
-from app.credits.models import accounts, entries, transfers
+from app.credits.models import accounts, entries, holds, transfers
 from app.mail.models import mails
 from app.mail.values import Kind, State
+from app.orders import order_queries
+from app.orders.order_models import orders
 from app.users.models import users
 
 PAGE: Final = 1_000
@@ -93,6 +95,19 @@ _ENTRIES = (
     .join(_RECIPIENT, _RECIPIENT.c.id == transfers.c.to_account_id)
     .where(entries.c.account_id == _OF)
 )
+
+_HOLDS = select(
+    holds.c.id,
+    holds.c.amount,
+    holds.c.captured,
+    holds.c.status,
+    holds.c.memo,
+    holds.c.created_at,
+    holds.c.expires_at,
+    holds.c.ended_at,
+).where(holds.c.account_id == _OF)
+
+_BOUGHT = order_queries.ALL.where(orders.c.user_id == _OF)
 
 Page: TypeAlias = Callable[[ColumnElement[bool] | None], Select[*tuple[Any, ...]]]
 
@@ -192,6 +207,7 @@ def _event(row: RowMapping, user_id: UUID) -> Mapping[str, Any]:
 
 _sessions_key = (login_sessions.c.created_at, login_sessions.c.id)
 _keys_key = (api_keys.c.created_at, api_keys.c.id)
+_holds_key = (holds.c.created_at, holds.c.id)
 _mails_key = (mails.c.created_at, mails.c.id)
 LISTS: Final[Mapping[str, Listed]] = {
     "login_sessions": Listed(
@@ -202,5 +218,11 @@ LISTS: Final[Mapping[str, Listed]] = {
     "audit_events": Listed(
         page=_events, key=(audit_events.c.created_at, audit_events.c.id), shown=_event
     ),
+    "orders": Listed(
+        page=_plain(_BOUGHT, orders.c.created_at, orders.c.id),
+        key=(orders.c.created_at, orders.c.id),
+        shown=_as_it_is,
+    ),
+    "holds": Listed(page=_plain(_HOLDS, *_holds_key), key=_holds_key, shown=_as_it_is),
     "entries": Listed(page=_plain(_ENTRIES, entries.c.seq), key=(entries.c.seq,), shown=_as_it_is),
 }

@@ -15,6 +15,7 @@ from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import reading
 from app.platform.errors import AppError, NotFound, PreconditionFailed
+from app.platform.name_search import name_grams
 from app.users.errors import EmailTaken, LastAdmin, SelfPromotion, StrongerUser
 from app.users.models import UserRow, users
 from app.users.queries import HOLD, SHOWN, SHOWN_VERSION
@@ -23,7 +24,6 @@ from app.users.values import (
     Status,
     all_roles,
     email_key,
-    name_grams,
     permissions_of,
 )
 

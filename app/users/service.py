@@ -16,6 +16,7 @@ from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import NotFound
+from app.platform.name_search import contains, name_grams
 from app.users import passwords
 from app.users.errors import EmailTaken
 from app.users.models import UserRow, users
@@ -25,8 +26,6 @@ from app.users.values import (
     Status,
     all_roles,
     email_key,
-    name_grams,
-    searched_grams,
 )
 
 # Not by letting the constraint fail: the server would log the address and the hash with the error.
@@ -163,12 +162,7 @@ def list_users(
     """
     statement = _LIST
     if name is not None:
-        # The grams find candidates by their index; ILIKE, which has none, decides among them.
-        literal = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        statement = statement.where(
-            users.c.name_grams.contains(searched_grams(name)),
-            users.c.name.ilike(f"%{literal}%", escape="\\"),
-        )
+        statement = statement.where(contains(name, name=users.c.name, grams=users.c.name_grams))
     if email is not None:
         statement = statement.where(users.c.email_key == email_key(email))
     if role is not None and role != USER_ROLE:

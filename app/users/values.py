@@ -13,7 +13,6 @@ EMAIL_MIN, EMAIL_MAX = 3, 254
 EMAIL_KEY_MAX = 320
 PASSWORD_MIN, PASSWORD_MAX = 8, 128
 IDS_MAX = 100
-GRAM = 3
 
 PERMISSIONS = frozenset(
     {
@@ -79,22 +78,3 @@ def email_key(email: str) -> str:
     if len(key) > EMAIL_KEY_MAX:
         raise ValueError("The address is too long once it is folded.")
     return key
-
-
-def name_grams(name: str) -> list[str]:
-    """Return all substrings of 1 to 3 characters of the folded name: what a search can look up."""
-    folded = name.casefold()
-    return sorted(
-        {
-            folded[start : start + length]
-            for length in range(1, GRAM + 1)
-            for start in range(len(folded) - length + 1)
-        }
-    )
-
-
-def searched_grams(part: str) -> list[str]:
-    """Return the grams that every name has which contains the part: its longest ones suffice."""
-    folded = part.casefold()
-    length = min(GRAM, len(folded))
-    return sorted({folded[start : start + length] for start in range(len(folded) - length + 1)})

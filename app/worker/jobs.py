@@ -66,8 +66,7 @@ class Jobs(JobManager):
         finally:
             del self._running[_id(job)]
         told["seconds"] = round(time.monotonic() - begun, 3)
-        # This one comes every 20 seconds, from the time that nothing happens as well.
-        write = log.debug if job.task_name == tasks.RESCUE else log.info
+        write = log.debug if job.task_name in tasks.OFTEN else log.info
         write("job_done", **told)
         return result
 

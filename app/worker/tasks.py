@@ -1,6 +1,7 @@
 """The tasks that jobs are calls of, and how often a failed one is tried again."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,7 +10,10 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy
 
+from app.credits import holds, keeping
+from app.credits.errors import LedgerFrozen
 from app.mail import delivery
+from app.orders import cancellation
 from app.platform import clock
 from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
@@ -27,7 +31,13 @@ AWAY_SECONDS = 15
 HEARTBEAT_SECONDS, DEAD_SECONDS = 10.0, 30.0
 # These come by themselves, and never two of one wait.
 RESCUE, ERASE, RETAIN, FORGET = "jobs.rescue", "support.erase", "support.retain", "jobs.forget"
+EXPIRE_HOLDS, EXPIRE_ORDERS = "credits.expire_holds", "orders.expire"
+CHECK, FOLD = "credits.check", "credits.fold"
+BY_THEMSELVES = frozenset({RESCUE, ERASE, RETAIN, FORGET, EXPIRE_HOLDS, EXPIRE_ORDERS, CHECK, FOLD})
+# Those of them that come every minute or more often, from the time that nothing happens as well.
+OFTEN = frozenset({RESCUE, EXPIRE_HOLDS, EXPIRE_ORDERS, CHECK, FOLD})
 log = get_logger(__name__)
+_checking = keeping.Checking()
 
 
 class Patience(BaseRetryStrategy):
@@ -69,7 +79,19 @@ def make_app(settings: Settings) -> App:
         export_id = UUID(subject_id)
         _or_in_the_end(context, lambda: export.make(export_id), lambda: export.give_up(export_id))
 
-    # These three aren't tried again: an hour later they find what is left.
+    # These aren't tried again: the next one finds what is left.
+    @app.periodic(cron="* * * * *")
+    @app.task(name=EXPIRE_HOLDS, queue=QUEUE, queueing_lock=EXPIRE_HOLDS, lock=EXPIRE_HOLDS)
+    def expire_holds(timestamp: int) -> None:
+        # Rests while nothing may be posted: past its time a hold isn't captured anyway.
+        with suppress(LedgerFrozen):
+            holds.expire_due()
+
+    @app.periodic(cron="* * * * *")
+    @app.task(name=EXPIRE_ORDERS, queue=QUEUE, queueing_lock=EXPIRE_ORDERS, lock=EXPIRE_ORDERS)
+    def expire_orders(timestamp: int) -> None:
+        cancellation.expire_due()
+
     @app.periodic(cron="7 * * * *")
     @app.task(name=ERASE, queue=QUEUE, queueing_lock=ERASE, lock=ERASE)
     def erase(timestamp: int) -> None:
@@ -90,6 +112,18 @@ def make_app(settings: Settings) -> App:
             include_cancelled=True,
             include_aborted=True,
         )
+
+    # Every minute it asks whether a check is due. The lock lets one run over all workers, and the
+    # next one finds that nothing is due.
+    @app.periodic(cron="* * * * *")
+    @app.task(name=CHECK, queue=QUEUE, queueing_lock=CHECK, lock=CHECK)
+    def check(timestamp: int) -> None:
+        _checking.check_if_due()
+
+    @app.periodic(cron="* * * * *")
+    @app.task(name=FOLD, queue=QUEUE, queueing_lock=FOLD, lock=FOLD)
+    def fold(timestamp: int) -> None:
+        keeping.fold_all()
 
     # A worker that dies leaves its jobs behind as if they were being done. Before everything else
     # that waits, however much that is.

@@ -1,4 +1,4 @@
-"""The ledger at full strength: payments, refunds, reversals, holds, batches, folding, the freeze."""
+"""Payments, refunds, reversals, holds, batches, folding and the freeze."""
 
 from alembic import op
 

@@ -220,8 +220,8 @@ def test_a_security_log_holds_nobody_elses_events(client: Client, make_user: Mak
 
 
 def test_actions_follow_their_grammar() -> None:
-    features = {"users", "auth", "credits", "keys", "support"}
+    features = {"users", "auth", "credits", "keys", "orders", "support"}
     for action in Action:
         feature, _subject, verb = action.value.split(".")
         assert feature in features
-        assert verb.endswith("ed")
+        assert verb.endswith(("ed", "paid"))

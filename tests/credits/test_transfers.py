@@ -134,9 +134,9 @@ def test_a_refusal_is_stored_and_a_new_key_helps_after_a_top_up(
     assert send(client, sender, recipient.id).status_code == 201
 
 
-def test_credits_that_are_held_cannot_be_spent(client: Client, make_user: Any, sql: Any) -> None:
+def test_credits_that_are_held_cannot_be_spent(client: Client, make_user: Any) -> None:
     sender, recipient = make_user(credits=100), make_user()
-    sql("UPDATE accounts SET held = 80 WHERE id = :id", id=sender.id)
+    client.post("/api/v1/credits/holds", json={"amount": 80}, token=sender.token, key=new_key())
     balance = client.get(BALANCE, token=sender.token).json
     assert balance == {"balance": 100, "held": 80, "available": 20}
     answer = send(client, sender, recipient.id, 21)

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from app.credits.values import ISSUANCE_ID
-from app.credits.verification import BATCH, verify
+from app.credits.verification import BATCH, CHECKS, verify
 from app.platform import ids
 from app.platform.settings import Settings
-from tests.commands import flask
+from tests.commands import command
 from tests.credits.plain_sql import Books, connected
 
 UNGUARDED = (
@@ -22,6 +22,13 @@ UNGUARDED = (
     "ALTER TABLE account_deltas DISABLE TRIGGER USER",
     "ALTER TABLE accounts DISABLE TRIGGER USER",
     "ALTER TABLE users DISABLE TRIGGER USER",
+    "ALTER TABLE holds DISABLE TRIGGER USER",
+    "ALTER TABLE holds DROP CONSTRAINT fk_holds_account_id_accounts",
+    "ALTER TABLE transfers DROP CONSTRAINT ck_transfers_order,"
+    " DROP CONSTRAINT ck_transfers_reverses, DROP CONSTRAINT ck_transfers_hold,"
+    " DROP CONSTRAINT ck_transfers_sides, DROP CONSTRAINT fk_transfers_hold_id_holds,"
+    " DROP CONSTRAINT fk_transfers_order_id_orders, DROP CONSTRAINT uq_transfers_reverses_id,"
+    " DROP CONSTRAINT fk_transfers_reverses_id_transfers",
     "ALTER TABLE entries DROP CONSTRAINT fk_entries_transfer_id_transfers,"
     " DROP CONSTRAINT fk_entries_account_id_accounts",
     "ALTER TABLE accounts DROP CONSTRAINT ck_accounts_user_balance",
@@ -166,11 +173,11 @@ DAMAGES = {
     "less than nothing": (
         "UPDATE accounts SET held = 71 WHERE id = :alice",
         "Account {alice} has -1 available, outside of what an account may hold.",
-        "Account {alice} holds back 71, but has no open holds.",
+        "Account {alice} holds back 71, but its open holds add up to 0.",
     ),
     "credits held for nothing": (
         "UPDATE accounts SET held = 5 WHERE id = :alice",
-        "Account {alice} holds back 5, but has no open holds.",
+        "Account {alice} holds back 5, but its open holds add up to 0.",
     ),
     "a user without an account": (ADD_USER, "User {new} has no account."),
 }
@@ -223,7 +230,10 @@ def test_every_difference_is_named_however_many_there_are(
 def test_verifying_may_take_longer_than_a_request(
     empty_database: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = ("{allowed}", "SELECT current_setting('statement_timeout') AS allowed")
+    limit = (
+        "SELECT current_setting('statement_timeout') AS allowed, true AS told",
+        {"told": "{allowed}"},
+    )
     monkeypatch.setattr("app.credits.verification.CHECKS", (limit,))
     assert list(verify()) == ["0"]
 
@@ -231,10 +241,12 @@ def test_verifying_may_take_longer_than_a_request(
 def test_the_command_prints_the_differences_and_exits_with_1(
     empty_database: Settings, books: Books
 ) -> None:
-    ended = flask(empty_database, "credits", "verify")
+    ended = command(empty_database, "credits", "verify")
     assert (ended.returncode, ended.stdout) == (0, "The books are right: every check passed.\n")
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert said == [f"{one} of {len(CHECKS)} checks, 0 s" for one in range(1, len(CHECKS) + 1)]
     with damaging(empty_database) as connection:
         connection.execute(text("UPDATE accounts SET held = 5 WHERE id = :alice"), books)
-    ended = flask(empty_database, "credits", "verify")
-    sentence = f"Account {books['alice']} holds back 5, but has no open holds.\n"
+    ended = command(empty_database, "credits", "verify")
+    sentence = f"Account {books['alice']} holds back 5, but its open holds add up to 0.\n"
     assert (ended.returncode, ended.stdout) == (1, sentence)

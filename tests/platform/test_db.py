@@ -1,7 +1,7 @@
 """Transactions, snapshots and reads do what they promise, and say what went wrong in our words."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from psycopg2.extensions import set_wait_callback
 from psycopg2.extras import wait_select
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.orm import Session
 
 from app.platform import db
 from app.platform.errors import Unavailable
@@ -42,6 +43,89 @@ def test_a_transaction_rolls_back_on_any_exception(error: type[BaseException]) -
     with pytest.raises(error):
         change_and_fail()
     assert names("id = 2") == []
+
+
+@pytest.fixture
+def calls() -> list[list[str]]:
+    """What was there at each call after a commit."""
+    return []
+
+
+def test_what_is_to_happen_after_a_commit_finds_it_done_and_its_connection_free(
+    calls: list[list[str]],
+) -> None:
+    with db.transaction() as session:
+        session.add(Thing(id=80, name="told"))
+        for _ in range(2):
+            db.after_commit(session, lambda: calls.append(names("id = 80")))
+        session.flush()
+        assert calls == []
+    assert calls == [["told"], ["told"]]
+    # Nothing of it is left for the next transaction.
+    add(81)
+    assert len(calls) == 2
+
+
+def test_nothing_happens_after_a_rollback_a_failed_commit_or_a_trial(
+    calls: list[list[str]],
+) -> None:
+    def tell() -> None:
+        calls.append([])
+
+    def fail(session: Session) -> None:
+        raise KeyError
+
+    def fail_late(session: Session) -> None:
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    def fail_as_it_commits(session: Session) -> None:
+        session.add(Thing(id=82, name="bad"))
+
+    def run(work: Callable[[Session], None]) -> None:
+        with db.transaction() as session:
+            db.after_commit(session, tell)
+            work(session)
+
+    failures: dict[Callable[[Session], None], type[Exception]] = {
+        fail: KeyError,
+        fail_late: Unavailable,
+        fail_as_it_commits: IntegrityError,
+    }
+    for work, error in failures.items():
+        with pytest.raises(error):
+            run(work)
+    with db.trial() as session:
+        db.after_commit(session, tell)
+    assert calls == []
+
+
+def test_a_call_that_fails_after_a_commit_is_logged_and_stops_no_other(
+    calls: list[list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ValueError("Not for the log")
+
+    with db.transaction() as session:
+        session.add(Thing(id=83, name="told"))
+        db.after_commit(session, fail)
+        db.after_commit(session, lambda: calls.append(names("id = 83")))
+    assert calls == [["told"]]
+    said = capfd.readouterr().err
+    assert '"event":"call_after_commit_failed"' in said
+    assert "Not for the log" not in said
+
+
+def test_a_trial_leaves_nothing_behind_and_may_fail_like_a_transaction() -> None:
+    with db.trial() as session:
+        session.add(Thing(id=84, name="tried"))
+        session.flush()
+        assert session.scalar(text("SELECT name FROM things WHERE id = 84")) == "tried"
+    assert names("id = 84") == []
+    with db.trial() as session:
+        session.add(Thing(id=84, name="bad"))
+        with pytest.raises(IntegrityError):
+            session.flush()
+    add(84)
 
 
 def test_a_snapshot_sees_one_moment_and_cannot_write() -> None:

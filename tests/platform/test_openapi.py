@@ -59,6 +59,8 @@ def test_every_operation_of_the_api_is_in_the_document(
         wanted: list[Any] = [] if guards.access(view) == guards.PUBLIC else [{"bearer": []}]
         if rule in ("/api/v1/auth/refresh", "/api/v1/auth/logout"):
             wanted += [{"cookie": []}, {}]
+        if (rule, method) == ("/api/v1/products", "get"):
+            wanted = [{"bearer": []}, {}]
         assert operation["security"] == wanted, rule
         listed = {status for status in operation["responses"] if int(status) >= 400}
         assert listed == {str(kind.status) for kind in failures(rule, method, view)}, rule

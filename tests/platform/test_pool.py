@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from app.platform import db
 from app.platform.errors import Unavailable
@@ -69,6 +69,28 @@ def test_a_connection_lost_at_work_is_unavailable_and_nothing_is_kept(own: Setti
     with pytest.raises(Unavailable):
         read()
     assert names("id = 30") == []
+
+
+def test_a_server_that_ends_new_connections_at_once_is_unavailable(own: Settings) -> None:
+    """Found by chaos: it read as a mistake of ours, and was answered by a 500."""
+    with db.reading() as connection:
+        engine = connection.engine
+
+    def hang_up(*_: object) -> None:
+        terminate_all(own)
+
+    terminate_all(own)
+    event.listen(engine, "connect", hang_up)
+    try:
+        with pytest.raises(Unavailable):
+            names("false")
+        with pytest.raises(Unavailable):
+            db.first_row("SELECT 1 AS one", {})
+        with pytest.raises(Unavailable):
+            add(40)
+    finally:
+        event.remove(engine, "connect", hang_up)
+    assert names("id = 40") == []
 
 
 def test_an_idle_transaction_that_the_server_ended_is_unavailable() -> None:

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 
 import gevent
 from flask import Flask, Response, request
+from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 
-from app.platform import errors, health, logging, worker
+from app.platform import db, errors, health, logging, worker
 from app.platform.edge import Edge
 from app.platform.errors import AppError
+from app.platform.gauges import Gauge
 from app.platform.settings import load_settings
 
 DEADLINE_SECONDS = 1.5
@@ -20,9 +22,17 @@ SEND_SECONDS = 1.0
 worker.SEND_SECONDS = SEND_SECONDS
 settings = load_settings()
 logging.configure(settings)
+
+
+def numbers() -> list[Gauge]:
+    """Read a number in the database, for a scrape."""
+    with db.reading() as connection:
+        return [Gauge("database_ones", "Always 1.", connection.scalar(text("SELECT 1")) or 0)]
+
+
 app = Flask(__name__)
 app.config["PROPAGATE_EXCEPTIONS"] = True
-health.install(app, settings, checks={})
+health.install(app, settings, checks={}, gauges=numbers)
 app.wsgi_app = Edge(
     app.wsgi_app,
     settings=settings,

@@ -104,10 +104,12 @@ def test_it_waits_for_its_database_and_finds_it(tmp_path: Path, databases: Datab
             assert refused.status == 503
             assert refused.headers["Retry-After"] == "1"
             assert refused.json["checks"]["database"] == "unreachable"
+            assert b"database_ones" not in server.get("/metrics").body
             with relay(port, settings.database_url):
                 wait_until(lambda: server.get("/ready").status == 200)
                 checks = server.get("/ready").json["checks"]
                 assert checks == {"database": "ok", "migrations": "ok", "driver": "ok"}
+                wait_until(lambda: b"database_ones 1.0" in server.get("/metrics").body)
             wait_until(lambda: server.get("/ready").status == 503)
             assert server.get("/health").status == 200
 
@@ -122,6 +124,11 @@ def test_a_database_that_says_nothing_is_slow_and_holds_nobody(tmp_path: Path) -
             assert (refused.status, refused.json["checks"]["database"]) == (503, "slow")
             assert 1 <= time.monotonic() - began < 2
             assert server.get("/health").status == 200
+            # A scrape does without what it doesn't get within a second.
+            began = time.monotonic()
+            scraped = server.get("/metrics")
+            assert time.monotonic() - began < 2
+            assert (scraped.status, b"database_ones" in scraped.body) == (200, False)
 
 
 @pytest.mark.usefixtures("traced")

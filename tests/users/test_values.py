@@ -1,17 +1,13 @@
 """How addresses and names compare, and what roles permit."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.users.values import (
     PERMISSIONS,
     ROLES,
     all_roles,
     email_key,
-    name_grams,
     permissions_of,
-    searched_grams,
 )
 
 
@@ -45,20 +41,6 @@ def test_other_mailboxes_have_other_keys(other: str) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         email_key(text)
-
-
-@given(name=st.text(min_size=1, max_size=100), data=st.data())
-def test_every_part_of_a_name_is_found_by_its_grams(name: str, data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, len(name) - 1))
-    part = name[start : data.draw(st.integers(start + 1, len(name)))]
-    for spelling in (part, part.casefold()):
-        assert set(searched_grams(spelling)) <= set(name_grams(name))
-
-
-def test_grams_are_the_substrings_of_one_to_three_characters() -> None:
-    assert name_grams("Ada") == ["a", "ad", "ada", "d", "da"]
-    assert searched_grams("Lovelace") == ["ace", "ela", "lac", "lov", "ove", "vel"]
-    assert searched_grams("X") == ["x"]
 
 
 def test_the_roles_permit_what_the_contract_says() -> None:

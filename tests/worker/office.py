@@ -58,7 +58,7 @@ class Office:
         """Return the jobs that are there, but for those that come by themselves."""
         return self.sql(
             "SELECT * FROM procrastinate_jobs WHERE task_name <> ALL(:by_themselves) ORDER BY id",
-            by_themselves=[tasks.RESCUE, tasks.ERASE, tasks.RETAIN, tasks.FORGET],
+            by_themselves=sorted(tasks.BY_THEMSELVES),
         )
 
     def arrived(self, mail_id: UUID) -> bool:

@@ -1,0 +1,254 @@
+"""Use cases of holds: set credits aside, take them later or let them go."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, RowMapping, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.audit import service as audit
+from app.audit.actions import Action
+from app.credits import holding
+from app.credits.errors import OthersHold
+from app.credits.holding import Hold
+from app.credits.models import holds
+from app.credits.values import HOLD_LIFETIME, HoldStatus
+from app.platform import clock, ids
+from app.platform.actor import Actor
+from app.platform.db import reading, transaction
+from app.platform.errors import Forbidden, InvalidState, NotFound
+from app.users import administration
+from app.users import service as users
+
+MAY_TAKE: Final = "credits:charge"
+MAY_SEE: Final = "credits:read"
+EXPIRED_AT_ONCE: Final = 500
+
+_HOLDS = select(
+    holds.c.id,
+    holds.c.account_id.label("user_id"),
+    holds.c.amount,
+    holds.c.captured,
+    holds.c.status,
+    holds.c.expires_at,
+    holds.c.memo,
+    holds.c.created_at,
+    holds.c.placed_by,
+)
+_position = tuple_(holds.c.created_at, holds.c.id)
+
+
+def place(
+    session: Session,
+    *,
+    actor: Actor,
+    amount: int,
+    user_id: UUID | None,
+    expires_in: timedelta = HOLD_LIFETIME,
+    memo: str | None,
+) -> Hold:
+    """Set credits of the actor aside, or of another user, in the caller's transaction.
+
+    Raises Forbidden (another's, without `credits:charge`), StrongerUser, PayerNotFound or
+    InsufficientCredits.
+    """
+    owner = user_id or actor.user_id
+    if owner is None:
+        raise Forbidden
+    if owner != actor.user_id:
+        if not actor.may(MAY_TAKE):
+            raise Forbidden
+        administration.refuse_stronger(actor, users.roles(session, owner))
+    hold_id = ids.new()
+    _record(session, Action.HOLD_PLACED, hold_id, actor=actor, user_id=owner, amount=amount)
+    return holding.place(
+        session,
+        hold_id=hold_id,
+        user_id=owner,
+        amount=amount,
+        actor=actor,
+        memo=memo,
+        expires_at=clock.now() + expires_in,
+    )
+
+
+def capture(session: Session, *, actor: Actor, hold_id: UUID, amount: int | None) -> Hold:
+    """Take a hold's credits (None: all of them) for revenue, and free the rest.
+
+    Raises NotFound, OthersHold, StrongerUser, HoldEnded, Invalid (it holds less) or PayerNotFound.
+    """
+    found = _to_end(session, actor=actor, hold_id=hold_id)
+    transfer_id = ids.new()
+    _record(
+        session,
+        Action.HOLD_CAPTURED,
+        hold_id,
+        actor=actor,
+        user_id=found["user_id"],
+        amount=found["amount"] if amount is None else amount,
+        transfer_id=str(transfer_id),
+    )
+    return holding.capture(
+        session, hold_id=hold_id, amount=amount, transfer_id=transfer_id, actor=actor
+    )
+
+
+def release(session: Session, *, actor: Actor, hold_id: UUID) -> Hold:
+    """Let go what a hold sets aside.
+
+    Raises NotFound, OthersHold, StrongerUser or HoldEnded.
+    """
+    found = _to_end(session, actor=actor, hold_id=hold_id)
+    _record(
+        session,
+        Action.HOLD_RELEASED,
+        hold_id,
+        actor=actor,
+        user_id=found["user_id"],
+        amount=found["amount"],
+    )
+    return holding.release(session, hold_id=hold_id)
+
+
+def release_all(session: Session, *, actor: Actor, user_id: UUID) -> None:
+    """Let go everything that is set aside of a user who gives up what is left.
+
+    Before the account is locked: a hold is locked before its account, everywhere.
+
+    Raises HoldEnded when another request ends one of them meanwhile.
+    """
+    query = _HOLDS.where(holds.c.account_id == user_id, holds.c.status == HoldStatus.HELD)
+    for found in session.execute(query.order_by(holds.c.id)).mappings().all():
+        _end(session, found, actor=actor)
+
+
+def expire_due() -> int:
+    """Free what is set aside beyond its time, and return how many holds that were.
+
+    Each in a transaction of its own; one that somebody ends meanwhile is passed over.
+
+    Raises LedgerFrozen or Unavailable.
+    """
+    actor, expired, after = Actor(kind="system"), 0, None
+    while True:
+        query = _HOLDS.where(holds.c.status == HoldStatus.HELD, holds.c.expires_at <= clock.now())
+        if after is not None:
+            query = query.where(tuple_(holds.c.expires_at, holds.c.id) > after)
+        query = query.order_by(holds.c.expires_at, holds.c.id).limit(EXPIRED_AT_ONCE)
+        with reading() as connection:
+            due = connection.execute(query).mappings().all()
+        for found in due:
+            try:
+                with transaction() as session:
+                    _end(session, found, actor=actor)
+                expired += 1
+            except InvalidState:
+                continue
+        if len(due) < EXPIRED_AT_ONCE:
+            return expired
+        after = (due[-1]["expires_at"], due[-1]["id"])
+
+
+def look_for_hold(*, actor: Actor, hold_id: UUID) -> RowMapping:
+    """Return a hold to the account's owner, to who placed it and to staff.
+
+    Raises NotFound, for strangers as for ids that don't exist.
+    """
+    query = _HOLDS.where(holds.c.id == hold_id)
+    if not (actor.may(MAY_SEE) or actor.may(MAY_TAKE)):
+        query = query.where(_own(actor))
+    with reading() as connection:
+        row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def look_to_end(*, actor: Actor, hold_id: UUID) -> None:
+    """Make sure that the actor may end a hold, before the request is read any further.
+
+    Raises NotFound or OthersHold.
+    """
+    found = look_for_hold(actor=actor, hold_id=hold_id)
+    if found["placed_by"] != actor.user_id and not actor.may(MAY_TAKE):
+        raise OthersHold if found["user_id"] == actor.user_id else NotFound
+
+
+def list_holds(
+    *,
+    actor: Actor,
+    status: str | None,
+    user_id: UUID | None,
+    after: tuple[Any, ...] | None,
+    limit: int,
+    offset: int,
+) -> Sequence[RowMapping]:
+    """Return the holds that the actor may see, newest first: own ones, or all for staff."""
+    query = _HOLDS
+    if not actor.may(MAY_SEE):
+        query = query.where(_own(actor))
+    if status is not None:
+        query = query.where(holds.c.status == status)
+    if user_id is not None:
+        query = query.where(holds.c.account_id == user_id)
+    if after is not None:
+        query = query.where(_position < after)
+    query = query.order_by(holds.c.created_at.desc(), holds.c.id.desc()).limit(limit).offset(offset)
+    with reading() as connection:
+        return connection.execute(query).mappings().all()
+
+
+def _own(actor: Actor) -> ColumnElement[bool]:
+    return or_(holds.c.account_id == actor.user_id, holds.c.placed_by == actor.user_id)
+
+
+def _to_end(session: Session, *, actor: Actor, hold_id: UUID) -> RowMapping:
+    """Return a hold that the actor may end. What is read of it here never changes."""
+    found = session.execute(_HOLDS.where(holds.c.id == hold_id)).mappings().one_or_none()
+    if found is None:
+        raise NotFound
+    if found["placed_by"] != actor.user_id:
+        if not actor.may(MAY_TAKE):
+            raise OthersHold
+        administration.refuse_stronger(actor, users.roles(session, found["user_id"]))
+    return found
+
+
+def _end(session: Session, found: RowMapping, *, actor: Actor) -> None:
+    over = found["expires_at"] <= clock.now()
+    _record(
+        session,
+        Action.HOLD_EXPIRED if over else Action.HOLD_RELEASED,
+        found["id"],
+        actor=actor,
+        user_id=found["user_id"],
+        amount=found["amount"],
+    )
+    holding.release(
+        session,
+        hold_id=found["id"],
+        status=HoldStatus.EXPIRED if over else HoldStatus.RELEASED,
+    )
+
+
+def _record(
+    session: Session,
+    action: Action,
+    hold_id: UUID,
+    *,
+    actor: Actor,
+    user_id: UUID,
+    amount: int,
+    **more: str,
+) -> None:
+    """Record what happens to a hold, with the user as the subject: it shows in their history."""
+    audit.record(
+        session,
+        action,
+        actor=actor,
+        subject_type="user",
+        subject_id=user_id,
+        details={"hold_id": str(hold_id), "amount": amount, **more},
+    )

@@ -1,0 +1,70 @@
+"""Shows numbers that a feature reads in the database when somebody scrapes the metrics.
+
+A scrape needs them least of all: while the database is away or slow they are left out.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from gevent import Timeout
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from sqlalchemy.exc import DBAPIError
+
+from app.platform import db
+from app.platform.errors import Unavailable
+
+READ_SECONDS = 1.0
+KEPT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A number of one moment, under its name in the metrics."""
+
+    name: str
+    says: str
+    value: float
+
+
+class Gauges:
+    """What `read` gives, at most once every KEPT_SECONDS, however often it is asked for."""
+
+    def __init__(self, read: Callable[[], Sequence[Gauge]]) -> None:
+        """Start with nothing known; `read` is one statement, and raises what the database does."""
+        self._read = read
+        self._known: Sequence[Gauge] = ()
+        self._until = 0.0
+        self._one_at_a_time = threading.Lock()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def exposition(self) -> bytes:
+        """Return the numbers in Prometheus's text format; it takes READ_SECONDS at most."""
+        with self._one_at_a_time:
+            if monotonic() >= self._until:
+                self._known = _read(self._read)
+                self._until = monotonic() + KEPT_SECONDS
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Give what is known, as the library asks for it."""
+        return [GaugeMetricFamily(one.name, one.says, value=one.value) for one in self._known]
+
+
+def _read(read: Callable[[], Sequence[Gauge]]) -> Sequence[Gauge]:
+    if not db.pool_is_open():
+        return ()
+    limit = Timeout(READ_SECONDS)
+    try:
+        with limit:
+            return read()
+    # A mistake in the statement as well: during an update the schema may be older than this.
+    except (Unavailable, DBAPIError):
+        return ()
+    except Timeout as late:
+        if late is not limit:
+            raise
+        return ()

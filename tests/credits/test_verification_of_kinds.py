@@ -1,0 +1,141 @@
+"""What belongs to transfers is checked with them: holds, orders, and what they take back."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.credits.verification import verify
+from app.platform.settings import Settings
+from tests.credits.filling import fill
+from tests.credits.plain_sql import connected
+from tests.credits.test_verification import damaging
+
+ONE = "(SELECT id FROM transfers WHERE {} ORDER BY id LIMIT 1)"
+SOME_HOLD = "(SELECT id FROM holds WHERE status = '{}' ORDER BY id LIMIT 1)"
+NEW_HOLD = (
+    "INSERT INTO holds SELECT (jsonb_populate_record(holds, jsonb_build_object('id',"
+    " '00000000-0000-7000-8000-00000000000f', 'account_id', '{account}'))).*"
+    " FROM holds WHERE id = " + SOME_HOLD.format("released")
+)
+CAPTURE = ONE.format("hold_id IS NOT NULL")
+# The last of its kind, for the first is reversed.
+CHARGE = ONE.format("kind = 'charge' AND hold_id IS NULL").replace(
+    "ORDER BY id", "ORDER BY id DESC"
+)
+PAYMENT, TRANSFER = ONE.format("kind = 'payment'"), ONE.format("kind = 'transfer'")
+REVERSAL = ONE.format("kind = 'reversal'")
+
+# What changes, and what is said of the row that it returns.
+DAMAGES = {
+    "a hold that the account doesn't know of": (
+        f"UPDATE holds SET amount = amount + 1 WHERE id = {SOME_HOLD.format('held')}"
+        " RETURNING account_id AS id",
+        "Account {id} holds back 5, but its open holds add up to 6.",
+    ),
+    "a hold that was released by nobody": (
+        "UPDATE holds SET status = 'released', ended_at = expires_at"
+        f" WHERE id = {SOME_HOLD.format('held')} RETURNING account_id AS id",
+        "Account {id} holds back 5, but its open holds add up to 0.",
+    ),
+    "a hold that nothing was taken of": (
+        f"UPDATE transfers SET hold_id = NULL WHERE id = {CAPTURE}"
+        " RETURNING (SELECT old.hold_id FROM transfers AS old WHERE old.id = transfers.id) AS id",
+        "Hold {id} (captured) does not have exactly the charge that captured it.",
+    ),
+    "a hold that too much was taken of": (
+        f"UPDATE holds SET captured = captured - 1 WHERE id = {SOME_HOLD.format('captured')}"
+        " RETURNING id",
+        "Hold {id} (captured) does not have exactly the charge that captured it.",
+    ),
+    "a hold of somebody else": (
+        "UPDATE holds SET account_id = (SELECT id FROM accounts"
+        " WHERE kind = 'user' AND id <> holds.account_id ORDER BY id LIMIT 1)"
+        f" WHERE id = {SOME_HOLD.format('captured')} RETURNING id",
+        "Hold {id} (captured) does not have exactly the charge that captured it.",
+    ),
+    "a hold that was taken twice": (
+        "UPDATE transfers SET hold_id = captured.hold_id"
+        f" FROM (SELECT hold_id FROM transfers WHERE id = {CAPTURE}) AS captured"
+        f" WHERE id = {CHARGE} RETURNING captured.hold_id AS id",
+        "Hold {id} (captured) does not have exactly the charge that captured it.",
+    ),
+    "a hold that was released and taken": (
+        f"UPDATE transfers SET hold_id = {SOME_HOLD.format('released')}"
+        f" WHERE id = {CHARGE} RETURNING hold_id AS id",
+        "Hold {id} (released) does not have exactly the charge that captured it.",
+    ),
+    "a charge of a hold that doesn't exist": (
+        f"UPDATE transfers SET hold_id = id WHERE id = {CHARGE} RETURNING id",
+        "Hold {id} (missing) does not have exactly the charge that captured it.",
+    ),
+    "a payment of a hold": (
+        f"UPDATE transfers SET kind = 'payment', order_id = id WHERE id = {CAPTURE} RETURNING id",
+        "Transfer {id} is a payment: a hold is captured by a charge.",
+    ),
+    "a hold of nobody": (
+        NEW_HOLD.format(account="00000000-0000-7000-8000-00000000000e") + " RETURNING id",
+        "Hold {id} is of no user's account.",
+    ),
+    "a hold of the house": (
+        NEW_HOLD.format(account="00000000-0000-7000-8000-000000000002") + " RETURNING id",
+        "Hold {id} is of no user's account.",
+    ),
+    "a payment without an order": (
+        f"UPDATE transfers SET order_id = NULL WHERE id = {PAYMENT} RETURNING id",
+        "Transfer {id} is a payment: payments and refunds, and no others, have an order.",
+    ),
+    "a charge for an order": (
+        f"UPDATE transfers SET order_id = id WHERE id = {CHARGE} RETURNING id",
+        "Transfer {id} is a charge: payments and refunds, and no others, have an order.",
+    ),
+    "a reversal of nothing": (
+        f"UPDATE transfers SET reverses_id = NULL WHERE id = {REVERSAL} RETURNING id",
+        "Transfer {id} is a reversal: reversals, and no others, take a transfer back.",
+    ),
+    "a refund that takes a charge back": (
+        f"UPDATE transfers SET kind = 'refund', order_id = id WHERE id = {REVERSAL} RETURNING id",
+        "Transfer {id} is a refund: reversals, and no others, take a transfer back.",
+    ),
+    "a reversal of something else": (
+        f"UPDATE transfers SET reverses_id = {TRANSFER}"
+        f" WHERE id = {REVERSAL} RETURNING id, reverses_id",
+        "Transfer {id} does not take {reverses_id} back: whole, once, along its way.",
+    ),
+    "a reversal of what doesn't exist": (
+        "UPDATE transfers SET reverses_id = gen_random_uuid()"
+        f" WHERE id = {REVERSAL} RETURNING id, reverses_id",
+        "Transfer {id} does not take {reverses_id} back: whole, once, along its way.",
+    ),
+    "a reversal of a payment": (
+        "UPDATE transfers SET kind = 'payment', order_id = id WHERE id ="
+        f" (SELECT reverses_id FROM transfers WHERE id = {REVERSAL})"
+        " RETURNING (SELECT back.id FROM transfers AS back WHERE back.reverses_id = transfers.id)"
+        " AS id, id AS reverses_id",
+        "Transfer {id} does not take {reverses_id} back: whole, once, along its way.",
+    ),
+}
+
+
+@pytest.fixture
+def filled(empty_database: Settings) -> Settings:
+    """A database with 200 transfers of every kind, among 20 users."""
+    with connected(empty_database.database_migration_url) as connection, connection.begin():
+        fill(connection, users=20, transfers=200)
+    return empty_database
+
+
+def test_right_books_of_every_kind_are_right(filled: Settings) -> None:
+    with connected(filled.database_migration_url) as connection:
+        kinds = connection.scalars(text("SELECT DISTINCT kind FROM transfers"))
+        assert {"grant", "transfer", "charge", "payment", "refund", "reversal"} == set(kinds)
+        assert connection.scalar(text("SELECT count(*) FROM account_deltas")) > 0
+    assert list(verify()) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_named(filled: Settings, damage: str) -> None:
+    statement, sentence = DAMAGES[damage]
+    with damaging(filled) as connection:
+        damaged: Any = connection.execute(text(statement)).mappings().one()
+    assert list(verify()) == [sentence.format(**damaged)]
