@@ -13,7 +13,7 @@ TEST_PROCESSES := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # What a PostgreSQL other than the embedded one could do otherwise.
 DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
 
-.PHONY: help run test test-database test-long test-system bench bench-timing lint secrets format lock FORCE
+.PHONY: help run test test-database test-long test-system chaos bench bench-timing lint secrets format lock FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ test-long: .venv/.dev ## run the races of one-time tokens fifty times each
 
 test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
 	$(BIN)/pytest tests/system
+
+chaos: .venv/.dev ## kill, stop and cut off what the service stands on while clients write; SEED=… repeats a run
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(TRANSFERS),--transfers $(TRANSFERS))
 
 bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about three minutes
 	@$(BIN)/python -m benchmarks

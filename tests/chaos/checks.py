@@ -1,0 +1,118 @@
+"""What must be true once all faults are over: nothing lost, nothing doubled, books in order."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection
+from typing import Any
+
+from app.credits import verification
+from tests import canaries
+from tests.chaos.stage import Stage, direct
+from tests.chaos.writes import Acknowledged
+
+REPEATED = 200
+STORED = """
+    SELECT id::text, kind, from_account_id::text, to_account_id::text, amount FROM transfers
+    WHERE kind <> 'grant' AND hold_id IS NULL
+"""
+HELD = """
+    SELECT holds.id::text, account_id::text, holds.amount, captured, status,
+           count(transfers.id), coalesce(sum(transfers.amount), 0)
+    FROM holds LEFT JOIN transfers ON hold_id = holds.id GROUP BY holds.id
+"""
+KEYS = "SELECT key, status, body FROM idempotency_keys"
+AUDITED = """
+    SELECT coalesce(details->>'reversal_id', details->>'transfer_id', subject_id::text)
+    FROM audit_events
+    WHERE action IN ('credits.transfer.created', 'credits.charge.created',
+                     'credits.transfer.reversed')
+"""
+TRANSFERS = frozenset({"transfer", "charge", "reversal"})
+
+
+def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -> Iterator[str]:
+    """Give a sentence for each thing that isn't as it was acknowledged."""
+    moved = [one for one in acknowledged if one.made and one.write.kind in TRANSFERS]
+    made = {str(one.id): one for one in moved}
+    if len(made) < len(moved):
+        yield "Two writes were acknowledged with one id."
+    yield from _transfers(stage.postgres.ask(STORED), made)
+    yield from _holds(stage.postgres.ask(HELD), acknowledged)
+    yield from _keys(stage.postgres.ask(KEYS), acknowledged)
+    yield from _audit(stage.postgres.ask(AUDITED), set(made))
+    yield from _repeats(stage, random.Random(seed).sample(acknowledged, REPEATED))
+    with direct(stage):
+        yield from verification.verify()
+    stage.server.stop()
+    canaries.hear("the log of the web server", stage.server.log.read_bytes())
+    canaries.hear("the log of PostgreSQL", stage.postgres.place.log.read_bytes())
+    yield from canaries.leaks()
+
+
+def _transfers(rows: Sequence[Any], made: dict[str, Acknowledged]) -> Iterator[str]:
+    """Every transfer that was acknowledged is there as it was asked for, and no other one."""
+    stored = {row[0]: tuple(row[1:]) for row in rows}
+    for number, one in made.items():
+        write = one.write
+        asked = (write.kind, str(write.from_id), str(write.to_id), write.amount)
+        if number not in stored:
+            yield f"Lost: {write.kind} {number} of {write.amount}."
+        elif stored[number] != asked:
+            yield f"Different: {write.kind} {number} is {stored[number]} instead of {asked}."
+    for number in stored.keys() - made.keys():
+        yield f"Doubled: {stored[number][0]} {number} was never acknowledged."
+
+
+def _holds(rows: Sequence[Any], acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
+    """Every hold has become what was last acknowledged, with the one charge of a capture."""
+    stored = {row[0]: tuple(row[1:]) for row in rows}
+    expected: dict[str, tuple[Any, ...]] = {}
+    for one in acknowledged:
+        write, taken = one.write, one.write.amount
+        if not one.made or write.kind in TRANSFERS:
+            continue
+        held = (str(write.from_id), json.loads(one.answer)["amount"])
+        expected[str(one.id)] = {
+            "hold": (*held, 0, "held", 0, 0),
+            "capture": (*held, taken, "captured", 1, taken),
+            "release": (*held, 0, "released", 0, 0),
+        }[write.kind]
+    for number in stored.keys() | expected.keys():
+        if stored.get(number) != expected.get(number):
+            yield f"Hold {number} is {stored.get(number)} instead of {expected.get(number)}."
+
+
+def _keys(rows: Sequence[Any], acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
+    """Every key has the one answer that was given."""
+    stored = {key: (status, bytes(body)) for key, status, body in rows}
+    for one in acknowledged:
+        if stored.pop(one.write.key, None) != (one.status, one.answer):
+            yield f"Key {one.write.key} doesn't hold the answer that was given."
+    for key in stored:
+        yield f"Key {key} holds an answer that nobody was given."
+
+
+def _audit(rows: Sequence[Any], made: set[str]) -> Iterator[str]:
+    """Every transfer has one audit event, and no event is of nothing."""
+    audited = Counter(number for (number,) in rows)
+    if audited != Counter(made):
+        yield f"{len(made)} transfers were acknowledged, and {audited.total()} are audited."
+
+
+def _repeats(stage: Stage, chosen: Sequence[Acknowledged]) -> Iterator[str]:
+    """A repeat is answered as the first time, byte for byte."""
+    connection = HTTPConnection("127.0.0.1", stage.server.port, timeout=30)
+    for one in chosen:
+        headers = {
+            "Authorization": f"Bearer {one.write.token}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": one.write.key,
+        }
+        connection.request("POST", one.write.path, one.write.body, headers)
+        response = connection.getresponse()
+        answer = response.status, response.read(), response.headers["Idempotent-Replayed"]
+        if answer != (one.status, one.answer, "true"):
+            yield f"A repeat of key {one.write.key} is answered otherwise: {answer}."
+    connection.close()
