@@ -18,7 +18,7 @@ from app import create_app
 from app.audit import service as audit
 from app.keys import service as keys
 from app.platform.settings import Settings
-from tests import canaries, network, people, seen
+from tests import canaries, network, people, seen, tracing
 from tests.client import Client
 from tests.database import Databases, pool_on, run
 from tests.mailing import Postman
@@ -136,6 +136,13 @@ def pool(settings: Settings) -> Iterator[None]:
 def app(settings: Settings, pool: None) -> Flask:
     """The application on this process's own database."""
     return create_app(settings)
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let coverage follow the processes that the test starts."""
+    for name, value in tracing.variables().items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

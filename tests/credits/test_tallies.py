@@ -21,6 +21,8 @@ from tests.people import TestUser
 
 MakeUser = Callable[..., TestUser]
 SYSTEM = Actor(kind="system")
+# Other tests have moved so much in this process that a float tells no small amounts apart.
+LOT = 1 << 20
 
 
 def numbers() -> dict[str, float]:
@@ -45,18 +47,18 @@ def counted() -> Callable[[], dict[str, float]]:
 def of(kind: str, transfers: int, credits: int) -> dict[str, float]:
     return {
         f'transfers_total{{kind="{kind}"}}': transfers,
-        f'credits_moved_total{{kind="{kind}"}}': credits,
+        f'credits_moved_total{{kind="{kind}"}}': credits * LOT,
     }
 
 
 def test_transfers_and_their_credits_are_counted_by_kind(
     client: Client, make_user: MakeUser, counted: Callable[[], dict[str, float]]
 ) -> None:
-    ada, bob = make_user(credits=100), make_user(credits=7)
+    ada, bob = make_user(credits=100 * LOT), make_user(credits=7 * LOT)
     server = people.make_api_key(make_user(roles=("service",)), "credits:charge")
     for _ in range(2):
-        assert send(client, ada, bob.id, 30).status_code == 201
-    body = {"user_id": str(ada.id), "amount": 4, "memo": "For a test"}
+        assert send(client, ada, bob.id, 30 * LOT).status_code == 201
+    body = {"user_id": str(ada.id), "amount": 4 * LOT, "memo": "For a test"}
     charged = client.post("/api/v1/credits/charges", json=body, token=server, key=new_key())
     assert charged.status_code == 201
     assert counted() == of("grant", 2, 107) | of("transfer", 2, 60) | of("charge", 1, 4)
@@ -65,11 +67,11 @@ def test_transfers_and_their_credits_are_counted_by_kind(
 def test_what_is_refused_repeated_or_only_tried_is_not_counted(
     client: Client, make_user: MakeUser, counted: Callable[[], dict[str, float]]
 ) -> None:
-    ada, bob, key = make_user(), make_user(credits=50), new_key()
-    assert send(client, ada, bob.id, 30).status_code == 402
-    assert send(client, bob, ada.id, 30, query_string="dry_run=true").status_code == 200
+    ada, bob, key = make_user(), make_user(credits=50 * LOT), new_key()
+    assert send(client, ada, bob.id, 30 * LOT).status_code == 402
+    assert send(client, bob, ada.id, 30 * LOT, query_string="dry_run=true").status_code == 200
     for _ in range(3):
-        assert send(client, bob, ada.id, 30, key=key).status_code == 201
+        assert send(client, bob, ada.id, 30 * LOT, key=key).status_code == 201
     with pytest.raises(KeyError):
         send_some_and_fail(bob, ada)
     assert counted() == of("grant", 1, 50) | of("transfer", 1, 30)
@@ -77,7 +79,7 @@ def test_what_is_refused_repeated_or_only_tried_is_not_counted(
 
 def send_some(session: Any, sender: TestUser, to: TestUser) -> list[ledger.Transfer]:
     sent = [
-        ledger.Sent(transfer_id=ids.new(), to_user_id=to.id, amount=amount, memo=None)
+        ledger.Sent(transfer_id=ids.new(), to_user_id=to.id, amount=amount * LOT, memo=None)
         for amount in (1, 2, 3)
     ]
     return ledger.post_batch(session, from_user_id=sender.id, sent=sent, actor=SYSTEM)
@@ -92,7 +94,7 @@ def send_some_and_fail(sender: TestUser, to: TestUser) -> None:
 def test_a_batch_counts_as_its_transfers_and_a_captured_hold_as_a_charge(
     make_user: MakeUser, counted: Callable[[], dict[str, float]]
 ) -> None:
-    ada, bob = make_user(credits=100), make_user()
+    ada, bob = make_user(credits=100 * LOT), make_user()
     hold_id = ids.new()
     with transaction() as session:
         send_some(session, ada, bob)
@@ -101,21 +103,23 @@ def test_a_batch_counts_as_its_transfers_and_a_captured_hold_as_a_charge(
             session,
             hold_id=hold_id,
             user_id=ada.id,
-            amount=20,
+            amount=20 * LOT,
             actor=Actor(kind="user", user_id=ada.id),
             memo=None,
             expires_at=clock.now() + timedelta(days=1),
         )
     assert counted() == of("grant", 1, 100) | of("transfer", 3, 6)
     with transaction() as session:
-        holding.capture(session, hold_id=hold_id, amount=15, transfer_id=ids.new(), actor=SYSTEM)
+        holding.capture(
+            session, hold_id=hold_id, amount=15 * LOT, transfer_id=ids.new(), actor=SYSTEM
+        )
     assert counted() == of("grant", 1, 100) | of("transfer", 3, 6) | of("charge", 1, 15)
 
 
 def test_a_line_in_the_log_tells_of_each_transfer_and_of_nobody(
     client: Client, make_user: MakeUser, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ada, bob = make_user(credits=100), make_user()
+    ada, bob = make_user(credits=100 * LOT), make_user()
     capfd.readouterr()
     made = send(client, ada, bob.id, 30, headers={"X-Request-Id": "told-of-1"}).json
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]

@@ -51,6 +51,7 @@ def test_a_rotation_says_when_the_next_key_signs(fresh: Settings, stored: Stored
     assert "  to be deleted at " in said(fresh, "list").splitlines()[0]
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_revocation_says_which_key_signs_now(fresh: Settings, stored: Stored) -> None:
     KeyRing(fresh).current()
     (key,) = stored()

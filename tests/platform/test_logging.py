@@ -261,6 +261,7 @@ fail()
 """
 
 
+@pytest.mark.usefixtures("traced")
 def test_what_nobody_caught_is_one_line_wherever_it_happened(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", UNCAUGHT],

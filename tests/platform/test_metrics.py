@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.platform import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,7 @@ def test_workers_of_one_slot_go_on_counting_in_the_same_file(tmp_path: Path) -> 
     assert exists == "False"
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_folder_that_can_not_be_written_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     assert '"} 10.0' in counted_together(tmp_path / "data" / "metrics")

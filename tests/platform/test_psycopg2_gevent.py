@@ -46,6 +46,7 @@ def own(databases: Databases) -> Iterator[Settings]:
         yield settings
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("module", "name"), PROGRAMS)
 def test_in_a_gevent_worker(module: str, name: str, own: Settings) -> None:
     done = subprocess.run(

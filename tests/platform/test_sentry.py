@@ -61,6 +61,7 @@ def received() -> Iterator[Received]:
         yield server
 
 
+@pytest.mark.usefixtures("traced")
 def test_no_canary_reaches_sentry(received: Received, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", SERVICE],

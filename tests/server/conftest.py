@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import tracing
 from tests.server.serving import Server, serving
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server")) as server:
+    with serving(tmp_path_factory.mktemp("server"), **tracing.variables()) as server:
         yield server

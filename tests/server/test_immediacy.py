@@ -9,7 +9,7 @@ from flask import Flask
 
 from app import create_app
 from app.platform.settings import Settings
-from tests import people
+from tests import people, tracing
 from tests.database import Databases, pool_on, variables
 from tests.people import PASSWORD, TestUser
 from tests.server.serving import Answer, serving
@@ -63,6 +63,7 @@ def place(
         # Tokens are good everywhere: same database, secrets and issuer.
         given = variables(fresh) | {"APP_AUTH_ISSUER": fresh.auth_issuer}
         given |= {"APP_SERVER_WORKERS": "2", "APP_DATABASE_MAX_CONNECTIONS": "4"}
+        given |= tracing.variables()
         visitors = []
         for name in ("one", "two"):
             server = running.enter_context(

@@ -46,6 +46,7 @@ def start(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.usefixtures("traced")
 def test_all_wrong_settings_are_told_at_once_before_the_bind(tmp_path: Path) -> None:
     # The port is taken: gunicorn would complain about that if it came so far.
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -60,6 +61,7 @@ def test_all_wrong_settings_are_told_at_once_before_the_bind(tmp_path: Path) -> 
     assert "in use" not in ended.stderr
 
 
+@pytest.mark.usefixtures("traced")
 def test_in_production_the_problems_are_one_line_of_json(tmp_path: Path) -> None:
     short = "too-short-to-sign"
     ended = start(
@@ -78,6 +80,7 @@ def test_in_production_the_problems_are_one_line_of_json(tmp_path: Path) -> None
     assert short not in ended.stderr
 
 
+@pytest.mark.usefixtures("traced")
 def test_more_connections_than_the_database_has_are_refused(
     tmp_path: Path, databases: Databases
 ) -> None:
@@ -111,6 +114,7 @@ def test_it_waits_for_its_database_and_finds_it(tmp_path: Path, databases: Datab
             assert server.get("/health").status == 200
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_database_that_says_nothing_is_slow_and_holds_nobody(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody:nothing@127.0.0.1:{silent.getsockname()[1]}/nothing"
@@ -127,6 +131,7 @@ def test_a_database_that_says_nothing_is_slow_and_holds_nobody(tmp_path: Path) -
             assert (scraped.status, b"database_ones" in scraped.body) == (200, False)
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_database_that_was_never_migrated_is_not_ready(
     tmp_path: Path, databases: Databases
 ) -> None:
@@ -186,6 +191,7 @@ def relay(port: int, database_url: str) -> Iterator[None]:
                 each.close()
 
 
+@pytest.mark.usefixtures("traced")
 def test_the_metrics_have_an_address_of_their_own(tmp_path: Path) -> None:
     port = free_port()
     with serving(tmp_path, APP_METRICS_BIND=f"127.0.0.1:{port}") as server:
@@ -206,6 +212,7 @@ def test_nothing_warns_about_a_late_patch(tmp_path: Path) -> None:
         assert [line for line in server.text().splitlines() if '"level":"warning"' in line] == []
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("broken", ["raise RuntimeError('canary')", "def :"])
 def test_in_development_a_mistake_is_survived_and_a_change_loaded(
     tmp_path: Path, broken: str

@@ -28,6 +28,7 @@ from tests.server.serving import (
 WHO = b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_server_stops_in_a_moment(tmp_path: Path, number: int) -> None:
     with serving(tmp_path, APP_SERVER_WORKERS="2") as server, server.connect() as idle:
@@ -71,6 +72,7 @@ import time
 """
 
 
+@pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_that_comes_while_a_worker_starts_is_not_lost(tmp_path: Path, number: int) -> None:
     configuration = tmp_path / "slow.conf.py"
@@ -94,6 +96,7 @@ def test_a_stop_that_comes_while_a_worker_starts_is_not_lost(tmp_path: Path, num
         end(process)
 
 
+@pytest.mark.usefixtures("traced")
 def test_new_connections_are_refused_while_a_request_is_finished(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.connect() as client:
         client.sendall(b"GET /stream/300 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -162,6 +165,7 @@ def ask_until_closed(server: Server, answered: list[int], lost: list[str]) -> No
             connection.close()
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_second_interrupt_ends_what_runs_and_says_so(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.connect() as client:
         client.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -184,6 +188,7 @@ def drain(client: socket.socket) -> None:
         return
 
 
+@pytest.mark.usefixtures("traced")
 def test_what_outlasts_the_graceful_time_is_cut_with_a_log_line(tmp_path: Path) -> None:
     with serving(tmp_path, "--graceful-timeout=5") as server, server.connect() as client:
         client.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -196,6 +201,7 @@ def test_what_outlasts_the_graceful_time_is_cut_with_a_log_line(tmp_path: Path) 
         assert request["aborted"] is True
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_killed_worker_is_replaced_and_takes_over_its_slot(tmp_path: Path) -> None:
     with serving(tmp_path, APP_SERVER_WORKERS="2") as server:
         files = tmp_path / "data" / "metrics" / str(server.port)
@@ -221,6 +227,7 @@ def counted(server: Server) -> float:
     return 0
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_hang_up_replaces_the_workers_and_loses_no_request(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.connect() as client:
         before = server.workers()

@@ -36,6 +36,7 @@ def look(statement: str) -> list[Any]:
         return list(connection.scalars(text(statement)))
 
 
+@pytest.mark.usefixtures("traced")
 def test_an_export_is_made_by_a_worker_and_its_job_carries_nothing_but_its_id(
     empty_database: Settings, client: Client, make_user: MakeUser, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_what_has_to_be_done_again_and_again_is_due_every_hour(
     assert (minute.isdigit(), rest) == (True, ["*"] * 4)
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_worker_erases_retains_and_forgets(
     empty_database: Settings, client: Client, make_user: MakeUser, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_machine_that_is_disturbed_gets_something_safe() -> None:
     assert LEAST.time_cost <= cost.time_cost
 
 
+@pytest.mark.usefixtures("traced")
 def test_the_command_prints_settings_with_which_a_service_starts(settings: Settings) -> None:
     ended = flask(settings, "auth", "calibrate", "--milliseconds", "1")
     assert ended.returncode == 0, ended.stderr

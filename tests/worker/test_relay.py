@@ -80,7 +80,7 @@ def test_a_relay_that_dies_before_its_commit_holds_nobody_up_and_loses_nothing(
             assert relay() == len(second)
             assert time.monotonic() - begun < 1
             office.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE application_name = 'dying' AND datname = current_database()"
             )
             session.invalidate()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from procrastinate.jobs import Job
 
 from app.platform.errors import Unavailable
@@ -14,6 +15,7 @@ from tests.worker.working import wait_until, working
 LATER = "UPDATE procrastinate_jobs SET scheduled_at = scheduled_at - interval '1 day'"
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_mail_that_fails_is_tried_again_until_it_is_dead_and_an_operator_can_revive_it(
     office: Office, tmp_path: Path
 ) -> None:
