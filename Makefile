@@ -13,6 +13,10 @@ TEST_PROCESSES := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # What a PostgreSQL other than the embedded one could do otherwise.
 DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
 
+# What is worth more rounds than a developer waits for.
+LONG_TESTS := $(wildcard tests/*/test_*_races.py) tests/auth/test_mail_tokens.py tests/credits/test_concurrency.py \
+	tests/credits/test_bank.py tests/orders/test_model.py
+
 .PHONY: help run test test-database test-long test-system chaos bench bench-timing lint secrets format lock FORCE
 
 help: ## show this list
@@ -36,8 +40,9 @@ test-database: .venv/.dev ## run the ledger's and the migrations' tests on the P
 	@test -n "$$TEST_DATABASE_URL" || { echo "Set TEST_DATABASE_URL to a role that may create databases and roles." >&2; exit 1; }
 	$(BIN)/pytest --numprocesses=auto $(DATABASE_TESTS)
 
-test-long: .venv/.dev ## run the races of one-time tokens fifty times each
-	TEST_ROUNDS=50 $(BIN)/pytest --numprocesses=auto tests/auth/test_mail_tokens.py
+test-long: .venv/.dev ## run each race fifty times, the bank for two minutes, the model five hundred times
+	TEST_ROUNDS=50 TEST_SECONDS=60 TEST_RUNS=500 TEST_STEPS=50 \
+		$(BIN)/pytest --numprocesses=auto --dist=worksteal $(LONG_TESTS)
 
 test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
 	$(BIN)/pytest tests/system

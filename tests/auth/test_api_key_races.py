@@ -16,7 +16,7 @@ from tests.auth.refreshing import outcome
 from tests.client import Client, new_key
 from tests.limiting import later
 from tests.people import TestUser
-from tests.racing import at_once
+from tests.racing import ROUNDS, at_once
 from tests.watching import (
     transaction_of_another,
     wait_until_somebody_waits_for,
@@ -27,7 +27,6 @@ Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]
 API_KEYS = "/api/v1/api-keys"
 ME = "/api/v1/users/me"
-ROUNDS = 5
 
 
 def test_of_many_made_at_once_no_more_are_made_than_there_may_be(

@@ -22,10 +22,9 @@ from tests import people
 from tests.client import Client, new_key
 from tests.credits.sending import available
 from tests.people import SET_STATUS
-from tests.racing import at_once
+from tests.racing import ROUNDS, at_once
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
-ROUNDS = 5
 STAFF = Actor(kind="system", permissions=PERMISSIONS)
 HOUSE = (
     "SELECT kind, balance + coalesce((SELECT sum(amount) FROM account_deltas"

@@ -18,10 +18,9 @@ from app.platform.db import reading, transaction
 from app.platform.settings import Settings
 from tests.client import Client, new_key
 from tests.people import SET_STATUS
-from tests.racing import at_once
+from tests.racing import ROUNDS, at_once
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
-ROUNDS = 5
 TRANSFERS = 50
 
 

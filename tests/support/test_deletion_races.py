@@ -18,12 +18,11 @@ from tests.auth.refreshing import login, outcome
 from tests.client import Client
 from tests.mailing import Postman
 from tests.people import TestUser
-from tests.racing import at_once
+from tests.racing import ROUNDS, at_once
 from tests.support.leaving import Sql, balance_of, leave, let_go, status_of, undo
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 
 MakeUser = Callable[..., TestUser]
-ROUNDS = 5
 
 
 def pay(sender: TestUser, recipient: TestUser, amount: int) -> bool:
