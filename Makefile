@@ -50,7 +50,7 @@ test-system: .venv/.dev ## test what users meet: clone and run, the image's step
 chaos: .venv/.dev ## kill, stop and cut off what the service stands on while clients write; SEED=… repeats a run
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(TRANSFERS),--transfers $(TRANSFERS))
 
-bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about three minutes
+bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about four minutes
 	@$(BIN)/python -m benchmarks
 
 bench-timing: .venv/.embedded ## measure whether an answer tells by its time who has an account

@@ -15,7 +15,7 @@ from benchmarks.load import Figures
 from benchmarks.people import PEOPLE
 from benchmarks.stage import Stage, environment, free_port, seconds_to_start, stage, worker_pss
 
-CLIENTS, MANY_CLIENTS, LOGIN_CLIENTS = 16, 64, 4
+CLIENTS, MANY_CLIENTS, LOGIN_CLIENTS, BUYERS = 16, 64, 4, 200
 STARTS, WARM_UP_SECONDS = 3, 4
 # What is compared, with what, and the ratio that it must reach.
 RATIOS = (
@@ -24,6 +24,8 @@ RATIOS = (
     ("POST /credits/transfers", "transfer", "pgbench", "pgbench", 0.5),
     ("POST /auth/login", "login", "argon2 alone", "argon2", 0.9),
     ("POST /auth/refresh", "refresh", "GET /users/me", "me", 0.5),
+    ("order and pay, one product", "one product", "a product each", "own products", 0.9),
+    ("200 payers of one house", "one house", "disjoint pairs", "pairs", 0.9),
 )
 FAIRNESS = (("/health", "health, many"), ("/users/me", "me, many"))
 FAIREST = 4.0
@@ -85,6 +87,14 @@ def repetition(running: Stage, number: int, *, core: int, seconds: float) -> Rep
         people=people.members,
         password=people.password,
     )
+    pgbench = partial(
+        load.pgbench,
+        running.pgbench,
+        running.pgbench_environ,
+        core=core,
+        seconds=seconds,
+        people=PEOPLE,
+    )
     runs: dict[str, Callable[[], Figures]] = {
         "health": partial(ask, "health", service),
         "me": partial(ask, "me", service),
@@ -92,10 +102,11 @@ def repetition(running: Stage, number: int, *, core: int, seconds: float) -> Rep
         "list": partial(ask, "list", service, people=people.staff),
         "fastapi list": partial(ask, "list", running.yardstick, people=people.staff),
         "transfer": partial(ask, "transfer", service),
-        "pgbench": partial(
-            load.pgbench, running.pgbench, running.pgbench_environ,
-            core=core, clients=CLIENTS, seconds=seconds, people=PEOPLE,
-        ),
+        "pgbench": partial(pgbench, clients=CLIENTS),
+        "pairs": partial(pgbench, clients=BUYERS, apart=True),
+        "one house": partial(pgbench, clients=BUYERS, apart=True, shop=True),
+        "own products": partial(ask, "own products", service, clients=BUYERS),
+        "one product": partial(ask, "one product", service, clients=BUYERS),
         "login": partial(ask, "login", service, clients=LOGIN_CLIENTS),
         "argon2": partial(
             load.argon2, people.password, people.password_hash, core=core, seconds=seconds
@@ -103,7 +114,7 @@ def repetition(running: Stage, number: int, *, core: int, seconds: float) -> Rep
         "refresh": partial(ask, "refresh", service, people=people.refreshers[number]),
         "health, many": partial(ask, "health", service, clients=MANY_CLIENTS),
         "me, many": partial(ask, "me", service, clients=MANY_CLIENTS),
-    }  # fmt: skip
+    }
     figures = {}
     for name in reversed(runs) if number % 2 else runs:
         print(f"repetition {number + 1}: {name}", file=sys.stderr, flush=True)
@@ -125,7 +136,7 @@ def report(repetitions: list[Repetition], *, memory: float, starts: list[float])
     lines = [
         f"calibration: /health {middle('health').rate:,.0f} per second, one worker on one core",
         "",
-        f"| {'what':<24} | {'against':<13} | ratio (least to greatest) | wanted "
+        f"| {'what':<26} | {'against':<14} | ratio (least to greatest) | wanted "
         "|  per second | yardstick's |  p50, p99 ms |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -134,7 +145,7 @@ def report(repetitions: list[Repetition], *, memory: float, starts: list[float])
         spread = f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
         own, other = middle(ours), middle(theirs)
         lines.append(
-            f"| {what:<24} | {against:<13} | {spread:<25} | {wanted:>6} "
+            f"| {what:<26} | {against:<14} | {spread:<25} | {wanted:>6} "
             f"| {own.rate:>11,.0f} | {other.rate:>11,.0f} | {own.p50:>5.1f}, {own.p99:>5.1f} |"
         )
     lines += ["", "| what | measured | wanted |", "| --- | --- | --- |"]

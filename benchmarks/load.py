@@ -64,14 +64,20 @@ def pgbench(
     clients: int,
     seconds: float,
     people: int,
+    apart: bool = False,
+    shop: bool = False,
 ) -> Figures:
     """Return what PostgreSQL does of transfer.sql, asked by a C program on the service's core.
+
+    Each client has a sender and a recipient of its own if they are `apart`; with `shop` all pay the
+    one house account instead.
 
     Raises LoadError.
     """
     said = _output(
         ["taskset", "--cpu-list", str(core), str(program), "--no-vacuum", "--protocol=simple",
          f"--client={clients}", "--jobs=1", f"--time={seconds:.0f}", f"--define=people={people}",
+         f"--define=apart={apart}", f"--define=shop={shop}",
          f"--file={HERE / 'transfer.sql'}"],
         environ,
     )  # fmt: skip

@@ -46,6 +46,12 @@ SELECT person(n), person((n - 1) % :people + 1), 1, now(), decode(md5(n::text), 
        '127.0.0.1', now(), now(), now() + interval '1 day'
 FROM generate_series(1, :sessions) n
 """
+# The product of a number is person number's own; the first one is everybody's as well.
+PRODUCTS = """
+INSERT INTO products (id, sku, name, name_grams, price, active, version)
+SELECT person(n), 'product-' || n, 'Product ' || n, '{}', 1, true, 1
+FROM generate_series(1, :people) n
+"""
 CREDITS = """
 SELECT count(post_transfer_v3(
     gen_random_uuid(), 'grant', '00000000-0000-7000-8000-000000000001', id, 1000000000, NULL,
@@ -109,6 +115,7 @@ def statements(password_hash: str, *, sessions: int) -> Iterable[tuple[str, Mapp
         (USERS, {**user, "people": PEOPLE, "staff": STAFF}),
         (LOGIN_SESSIONS, {"people": PEOPLE, "sessions": sessions}),
         (CREDITS, {}),
+        (PRODUCTS, {"people": PEOPLE}),
         ("VACUUM ANALYZE", {}),
     ]
 

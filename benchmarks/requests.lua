@@ -25,6 +25,28 @@ local function get(path)
   end
 end
 
+-- Each order that was answered is paid by whoever placed it, before the next one is placed.
+local function buy(product)
+  local placed, buyers = {}, {}
+  for i, person in ipairs(people) do buyers[person.id] = person end
+  function response(status, headers, body)
+    local id, user = body:match('"id":"([^"]+)","user_id":"([^"]+)","status":"placed"')
+    if id then table.insert(placed, { id = id, buyer = buyers[user] }) end
+  end
+  return function()
+    turn = turn + 1
+    local order = table.remove(placed)
+    local i = math.random(#people)
+    local headers = bearer(order and order.buyer or people[i])
+    headers["Idempotency-Key"] = run .. "-" .. turn
+    if order then
+      return post("/api/v1/orders/" .. order.id .. "/pay", "{}", headers)
+    end
+    local body = '{"items": [{"sku": "product-%d", "quantity": 1}]}'
+    return post("/api/v1/orders", body:format(product(i)), headers)
+  end
+end
+
 local kinds = {
   health = function()
     return function() return wrk.format("GET", "/health") end
@@ -45,6 +67,10 @@ local kinds = {
       return post("/api/v1/credits/transfers", body:format(people[to].id), headers)
     end
   end,
+
+  -- Everybody orders the same product, or each their own, and then pays.
+  ["one product"] = function() return buy(function(i) return 1 end) end,
+  ["own products"] = function() return buy(function(i) return i end) end,
 
   login = function()
     return function()

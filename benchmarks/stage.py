@@ -25,6 +25,8 @@ from app.platform.settings import PROJECT_ROOT, load_settings
 from benchmarks.people import People, fill
 
 PATIENCE_SECONDS = 30.0
+# For the buyers of `pgbench`, each of whom has a connection.
+ROOM = {"max_connections": "250"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ def stage(
     Raises EmbeddedPostgresError.
     """
     settings = load_settings(variables)
-    database = EmbeddedPostgres.start(data_dir, say=lambda sentence: None)
+    database = EmbeddedPostgres.start(data_dir, say=lambda sentence: None, settings=ROOM)
     try:
         migrations.upgrade(settings)
         people = fill(settings, create_app(settings), folder=data_dir, repetitions=repetitions)

@@ -1,7 +1,13 @@
 -- What POST /credits/transfers sends, from C: claim, look-up, audit event, posting, stored answer.
 -- The service reads the login session before, in a statement of its own.
+-- `apart` gives each client two accounts that nobody else has, and with `shop` all pay the house.
+\if :apart
+\set from 2 * :client_id + 1
+\set to :from + 1
+\else
 \set from random(1, :people)
 \set to 1 + (:from - 1 + random(1, :people - 1)) % :people
+\endif
 \set key random(1, 4611686018427387903)
 BEGIN;
 SELECT pg_try_advisory_xact_lock(:key);
@@ -20,8 +26,11 @@ INSERT INTO audit_personal (event_id, subject_id, salt, data)
 SELECT id, person(:from), '\x00112233445566778899aabbccddeeff', '{"address":"127.0.0.1"}' FROM new;
 SELECT id, kind, amount, from_account_id, to_account_id, order_id, reverses_id, actor_id,
     actor_kind, request_id, memo, created_at, hold_id
-FROM post_transfer_v3(uuidv7(), 'transfer', person(:from), person(:to), 1, person(:from), 'user',
-                      md5(':key'), 'benchmark', now(), uuidv7(), uuidv7(), NULL, NULL, NULL);
+FROM post_transfer_v3(uuidv7(), CASE WHEN :shop THEN 'charge' ELSE 'transfer' END, person(:from),
+                      CASE WHEN :shop THEN '00000000-0000-7000-8000-000000000002'::uuid
+                           ELSE person(:to) END,
+                      1, person(:from), 'user', md5(':key'), 'benchmark', now(),
+                      uuidv7(), uuidv7(), NULL, NULL, NULL);
 INSERT INTO idempotency_keys (user_id, key, fingerprint, status, content_type, body, location,
                               created_at)
 VALUES (person(:from), 'pgbench-' || :key, sha256('request'), 201, 'application/json',
