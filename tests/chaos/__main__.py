@@ -41,8 +41,9 @@ def main() -> int:
 
 
 def _run(scene: Stage, chosen: argparse.Namespace) -> int:
+    seed = chosen.seed
     clients = [
-        Client(scene.server.port, Drawer(scene.users, scene.staff, f"{chosen.seed}-{number}"))
+        Client(scene.server.port, Drawer(scene.users, scene.staff, scene.sku, f"{seed}-{number}"))
         for number in range(CLIENTS)
     ]
     enough, begun = threading.Event(), time.monotonic()
@@ -59,7 +60,7 @@ def _run(scene: Stage, chosen: argparse.Namespace) -> int:
     times = sorted(one.at for one in acknowledged)
     wrong += _count(clients, chosen.transfers, seconds=time.monotonic() - begun)
     wrong += _gaps(times, happened, begun)
-    wrong += differences(scene, acknowledged, chosen.seed)
+    wrong += differences(scene, acknowledged, seed)
     print(f"flask worker was started again {scene.worker_ends} times")
     if scene.disk is None:
         print("disk: not tried, since mounting a small one needs root")
@@ -68,7 +69,7 @@ def _run(scene: Stage, chosen: argparse.Namespace) -> int:
     if len(wrong) > SHOWN:
         print(f"… and {len(wrong) - SHOWN} more")
     if wrong:
-        print(f"logs: {scene.keep_logs(f'chaos-{chosen.seed}')}")
+        print(f"logs: {scene.keep_logs(f'chaos-{seed}')}")
     print(
         f"seed {chosen.seed}: " + (f"FAILED, {len(wrong)} things are wrong" if wrong else "passed")
     )
@@ -101,15 +102,15 @@ def _transfers(clients: Sequence[Client]) -> int:
 def _count(clients: Sequence[Client], wanted: int, *, seconds: float) -> list[str]:
     """Print how many there were of everything, and complain when that is too few."""
     kinds = Counter(
-        f"{one.write.kind}s {'made' if one.made else 'refused'}"
+        f"{one.write.kind} {'made' if one.made else 'refused'}"
         for client in clients
         for one in client.acknowledged
     )
     repeats = sum((client.repeats for client in clients), Counter[str]())
     print(f"in {seconds:.0f} s: " + ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()))
     print("repeated: " + ", ".join(f"{n:,} for {why}" for why, n in repeats.most_common()))
-    if kinds["transfers made"] < wanted:
-        return [f"Only {kinds['transfers made']:,} transfers instead of {wanted:,}."]
+    if kinds["transfer made"] < wanted:
+        return [f"Only {kinds['transfer made']:,} transfers instead of {wanted:,}."]
     return []
 
 

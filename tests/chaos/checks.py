@@ -15,12 +15,18 @@ from tests.chaos.writes import Acknowledged
 REPEATED = 200
 STORED = """
     SELECT id::text, kind, from_account_id::text, to_account_id::text, amount FROM transfers
-    WHERE kind <> 'grant' AND hold_id IS NULL
+    WHERE kind <> 'grant' AND hold_id IS NULL AND order_id IS NULL
 """
 HELD = """
     SELECT holds.id::text, account_id::text, holds.amount, captured, status,
            count(transfers.id), coalesce(sum(transfers.amount), 0)
     FROM holds LEFT JOIN transfers ON hold_id = holds.id GROUP BY holds.id
+"""
+ORDERED = """
+    SELECT orders.id::text, user_id::text, status, total, refunded,
+           count(transfers.id) FILTER (WHERE kind = 'payment'),
+           coalesce(sum(CASE kind WHEN 'payment' THEN amount ELSE -amount END), 0)
+    FROM orders LEFT JOIN transfers ON order_id = orders.id GROUP BY orders.id
 """
 KEYS = "SELECT key, status, body FROM idempotency_keys"
 AUDITED = """
@@ -30,6 +36,8 @@ AUDITED = """
                      'credits.transfer.reversed')
 """
 TRANSFERS = frozenset({"transfer", "charge", "reversal"})
+HOLDS = frozenset({"hold", "capture", "release"})
+ORDERS = frozenset({"order", "pay", "cancel", "refund"})
 
 
 def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -> Iterator[str]:
@@ -40,6 +48,7 @@ def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -
         yield "Two writes were acknowledged with one id."
     yield from _transfers(stage.postgres.ask(STORED), made)
     yield from _holds(stage.postgres.ask(HELD), acknowledged)
+    yield from _orders(stage.postgres.ask(ORDERED), acknowledged)
     yield from _keys(stage.postgres.ask(KEYS), acknowledged)
     yield from _audit(stage.postgres.ask(AUDITED), set(made))
     yield from _repeats(stage, random.Random(seed).sample(acknowledged, REPEATED))
@@ -71,7 +80,7 @@ def _holds(rows: Sequence[Any], acknowledged: Sequence[Acknowledged]) -> Iterato
     expected: dict[str, tuple[Any, ...]] = {}
     for one in acknowledged:
         write, taken = one.write, one.write.amount
-        if not one.made or write.kind in TRANSFERS:
+        if not one.made or write.kind not in HOLDS:
             continue
         held = (str(write.from_id), json.loads(one.answer)["amount"])
         expected[str(one.id)] = {
@@ -82,6 +91,22 @@ def _holds(rows: Sequence[Any], acknowledged: Sequence[Acknowledged]) -> Iterato
     for number in stored.keys() | expected.keys():
         if stored.get(number) != expected.get(number):
             yield f"Hold {number} is {stored.get(number)} instead of {expected.get(number)}."
+
+
+def _orders(rows: Sequence[Any], acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
+    """Every order has become what was last acknowledged, with one payment, less its refunds."""
+    stored = {row[0]: tuple(row[1:]) for row in rows}
+    expected: dict[str, tuple[Any, ...]] = {}
+    for one in acknowledged:
+        if one.made and one.write.kind in ORDERS:
+            said = json.loads(one.answer)
+            paid = said["status"] in ("paid", "partially_refunded", "refunded")
+            left = said["total"] - said["refunded"] if paid else 0
+            known = [said[name] for name in ("user_id", "status", "total", "refunded")]
+            expected[said["id"]] = (*known, int(paid), left)
+    for number in stored.keys() | expected.keys():
+        if stored.get(number) != expected.get(number):
+            yield f"Order {number} is {stored.get(number)} instead of {expected.get(number)}."
 
 
 def _keys(rows: Sequence[Any], acknowledged: Sequence[Acknowledged]) -> Iterator[str]:

@@ -27,9 +27,10 @@ from tests.database import pool_on, variables
 from tests.network import free_port
 from tests.people import TestUser
 from tests.server.serving import Server, serving
+from tests.shop import make_product
 from tests.worker.working import Worker, working
 
-USERS, CREDITS = 40, 100_000
+USERS, CREDITS, PRICE = 40, 100_000, 30
 WORKERS = 2
 PATIENCE_SECONDS = 30.0
 # It holds the database of a run and its log, and filling the rest takes no time.
@@ -123,6 +124,7 @@ class Stage:
     server: Server
     users: list[TestUser]
     staff: str
+    sku: str
     # Where the database's files are, if they are on a disk of their own.
     disk: Path | None
     worker: Worker
@@ -171,7 +173,7 @@ def stage() -> Iterator[Stage]:
         more.callback(proxy.end)
         direct, through = _settings(data_dir, None), _settings(data_dir, port)
         migrations.upgrade(direct)
-        users, staff = _fill(direct)
+        users, staff, sku = _fill(direct)
         sizes = {"APP_SERVER_WORKERS": str(WORKERS), "APP_DATABASE_MAX_CONNECTIONS": "8"}
         chosen = variables(through) | {"APP_AUTH_ISSUER": direct.auth_issuer}
         level = {"APP_LOG_LEVEL": "info"}
@@ -184,6 +186,7 @@ def stage() -> Iterator[Stage]:
             server=server,
             users=users,
             staff=staff,
+            sku=sku,
             disk=data_dir if small else None,
             worker=worker,
             more=more,
@@ -216,13 +219,14 @@ def _settings(data_dir: Path, port: int | None) -> Settings:
     )
 
 
-def _fill(settings: Settings) -> tuple[list[TestUser], str]:
-    """Make users with credits, and the API key of a program that charges them and takes back."""
+def _fill(settings: Settings) -> tuple[list[TestUser], str, str]:
+    """Make users with credits, the API key of a program of staff's, and something to buy."""
     with pool_on(settings, size=2):
         app = create_app(settings)
         users = [people.make_user(app, credits=CREDITS) for _ in range(USERS)]
         program = people.make_user(app, roles=("finance",))
-        return users, people.make_api_key(program, "credits:charge", "credits:reverse")
+        staff = people.make_api_key(program, "credits:charge", "credits:reverse", "orders:refund")
+        return users, staff, make_product(price=PRICE).sku
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What clients ask for: mostly transfers, some charges, reversals and holds, picked by dice."""
+"""What clients ask for: mostly transfers, some of everything else that moves credits, by dice."""
 
 import json
 import random
@@ -11,17 +11,18 @@ from uuid import UUID, uuid4
 from app.credits.values import REVENUE_ID
 from tests.people import TestUser
 
-CREDITS = "/api/v1/credits"
-# How often each is asked for; a hold is followed by its capture or its release.
-SHARES = {"transfer": 85, "charge": 7, "reversal": 4, "hold": 4}
-LARGEST = 400
+CREDITS, ORDERS = "/api/v1/credits", "/api/v1/orders"
+# How often each is asked for. A hold is then captured or released, an order paid or cancelled, and
+# every third payment refunded, as a whole or in part.
+SHARES = {"transfer": 82, "charge": 7, "reversal": 4, "hold": 3, "order": 4}
+LARGEST, MOST = 400, 9
 # Work is done, or refused for want of credits. Nobody else meddles with what a client has made.
 MADE, FINAL = frozenset({200, 201}), frozenset({200, 201, 402})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Write:
-    """What a client asks for, under one key for ever; `hold_id` is the hold to end."""
+    """What a client asks for, under one key for ever."""
 
     kind: str
     path: str
@@ -30,7 +31,6 @@ class Write:
     from_id: UUID
     to_id: UUID
     amount: int
-    hold_id: UUID | None = None
     key: str = field(default_factory=lambda: str(uuid4()))
 
 
@@ -57,16 +57,16 @@ class Acknowledged:
 class Drawer:
     """Draws writes by dice, as far as they need it from what was acknowledged before."""
 
-    def __init__(self, users: Sequence[TestUser], staff: str, seed: str) -> None:
+    def __init__(self, users: Sequence[TestUser], staff: str, sku: str, seed: str) -> None:
         self.dice = random.Random(seed)
-        self._users, self._staff = users, staff
+        self._users, self._staff, self._sku = users, staff, sku
         self._open: list[Acknowledged] = []
         self._reversible: list[Acknowledged] = []
 
     def draw(self) -> Write:
         """Return what to ask for next."""
         if self._open:
-            return self._end(self._open.pop())
+            return self._go_on(self._open.pop())
         (kind,) = self.dice.choices(list(SHARES), list(SHARES.values()))
         user, other = self.dice.sample(self._users, 2)
         amount = self.dice.randint(1, LARGEST)
@@ -74,34 +74,50 @@ class Drawer:
             return self._reverse(self._reversible.pop())
         if kind == "charge":
             asked = {"user_id": str(user.id), "amount": amount, "memo": "Usage"}
-            return _write(kind, "/charges", self._staff, asked, user.id, REVENUE_ID, amount)
+            path = f"{CREDITS}/charges"
+            return _write(kind, path, self._staff, asked, user.id, REVENUE_ID, amount)
         if kind == "hold":
-            return _write(kind, "/holds", user.token, {"amount": amount}, user.id, user.id, amount)
+            path = f"{CREDITS}/holds"
+            return _write(kind, path, user.token, {"amount": amount}, user.id, user.id, amount)
+        if kind == "order":
+            asked = {"items": [{"sku": self._sku, "quantity": self.dice.randint(1, MOST)}]}
+            return _write(kind, ORDERS, user.token, asked, user.id, REVENUE_ID, 0)
         asked = {"to_user_id": str(other.id), "amount": amount}
-        return _write("transfer", "/transfers", user.token, asked, user.id, other.id, amount)
+        path = f"{CREDITS}/transfers"
+        return _write("transfer", path, user.token, asked, user.id, other.id, amount)
 
     def learn(self, write: Write, status: int, answer: bytes) -> Acknowledged:
         """Return what was acknowledged, and remember what can follow from it."""
         one = Acknowledged(write=write, status=status, answer=answer, at=time.monotonic())
-        if one.made and write.kind == "hold":
+        refunded = write.kind == "pay" and self.dice.randrange(3) == 0
+        if one.made and (write.kind in ("hold", "order") or refunded):
             self._open.append(one)
         elif one.made and write.kind in ("transfer", "charge"):
             self._reversible = [one]
         return one
 
-    def _end(self, hold: Acknowledged) -> Write:
-        """Capture some of a hold, or let it go."""
-        own = hold.write
+    def _go_on(self, one: Acknowledged) -> Write:
+        """Return what comes after a hold, an order or a payment."""
+        own = one.write
+        if own.kind == "pay":
+            asked = {"reason": "Sorry"} | self.dice.choice(({}, {"amount": 1}))
+            return _end(f"{ORDERS}/{one.id}", "refund", self._staff, asked, own, 0)
+        if own.kind == "order":
+            what = self.dice.choice(("pay", "pay", "pay", "cancel"))
+            return _end(f"{ORDERS}/{one.id}", what, own.token, {}, own, 0)
         what = self.dice.choice(("capture", "release"))
         amount = self.dice.randint(1, own.amount) if what == "capture" else 0
         asked = {"amount": amount} if what == "capture" else {}
-        path = f"/holds/{hold.id}/{what}"
-        return _write(what, path, own.token, asked, own.from_id, REVENUE_ID, amount, hold.id)
+        return _end(f"{CREDITS}/holds/{one.id}", what, own.token, asked, own, amount)
 
     def _reverse(self, one: Acknowledged) -> Write:
         own = one.write
-        path, asked = f"/transfers/{one.id}/reverse", {"reason": "A mistake"}
+        path, asked = f"{CREDITS}/transfers/{one.id}/reverse", {"reason": "A mistake"}
         return _write("reversal", path, self._staff, asked, own.to_id, own.from_id, own.amount)
+
+
+def _end(path: str, what: str, token: str, asked: dict[str, Any], own: Write, amount: int) -> Write:
+    return _write(what, f"{path}/{what}", token, asked, own.from_id, REVENUE_ID, amount)
 
 
 def _write(
@@ -112,15 +128,13 @@ def _write(
     from_id: UUID,
     to_id: UUID,
     amount: int,
-    hold_id: UUID | None = None,
 ) -> Write:
     return Write(
         kind=kind,
-        path=CREDITS + path,
+        path=path,
         token=token,
         body=json.dumps(asked).encode(),
         from_id=from_id,
         to_id=to_id,
         amount=amount,
-        hold_id=hold_id,
     )
