@@ -45,7 +45,7 @@ test-long: .venv/.dev ## run each race fifty times, the bank for two minutes, th
 		$(BIN)/pytest --numprocesses=auto --dist=worksteal $(LONG_TESTS)
 
 test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
-	$(BIN)/pytest tests/system
+	$(BIN)/pytest --numprocesses=2 tests/system
 
 chaos: .venv/.dev ## kill, stop and cut off what the service stands on while clients write; SEED=… repeats a run
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(TRANSFERS),--transfers $(TRANSFERS))

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from flask import Flask
 from sqlalchemy import Engine, Row, create_engine, text
@@ -40,6 +41,9 @@ def is_controller(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long one example takes says how busy the machine is, and not whether the code is right.
+    hypothesis.settings.register_profile("bursar", deadline=None)
+    hypothesis.settings.load_profile("bursar")
     network.close()
     canaries.listen()
     if is_controller(config):

@@ -9,12 +9,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.network import free_port
 from tests.system.external_postgres import external_postgres
 from tests.system.image_steps import Image, build
 
 COMMIT = "0123abc"
+# To make the image takes a minute: one process does all that needs it.
+OF_THE_IMAGE = {
+    "test_account_pages.py",
+    "test_browser_sign_in.py",
+    "test_docs_page.py",
+    "test_foreign_service.py",
+    "test_image.py",
+}
+
+
+class Schedule(LoadScopeScheduling):
+    """Hands out whole files in their order, and those of the image together.
+
+    xdist's marks for groups do nothing with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).name
+        return "image" if file in OF_THE_IMAGE else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:
+    """Let two processes share the system tests."""
+    config.option.loadscopereorder = False
+    return Schedule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hold the list of files against what their tests ask for."""
+    users = {item.path.name for item in items if "image" in getattr(item, "fixturenames", ())}
+    assert users <= OF_THE_IMAGE
 
 
 @pytest.fixture(scope="session")
