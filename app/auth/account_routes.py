@@ -7,7 +7,6 @@ from flask import Response
 
 from app.auth import addresses, profile, recovery, registration
 from app.auth.schemas import (
-    EmptyIn,
     ForgotIn,
     ProfileIn,
     ProfilePatchIn,
@@ -17,10 +16,11 @@ from app.auth.schemas import (
 from app.mail.errors import InvalidToken
 from app.platform import http
 from app.platform.errors import Forbidden, InvalidState, Overloaded
-from app.platform.fields import Compiled
+from app.platform.fields import Compiled, Empty
 from app.platform.guards import current_actor, never_for_keys, public, requires
 from app.platform.http import exists, fails, takes_key, takes_version
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
+from app.platform.replies import reply_once
 from app.users import administration
 from app.users.errors import EmailTaken, StrongerUser, WeakPassword
 from app.users.models import UserRow
@@ -35,7 +35,7 @@ _wire = Compiled(UserOut())
 @public
 @blp.arguments(UserIn())
 @blp.response(201, UserOut())
-@blp.alt_response(202, schema=EmptyIn(), description="In private mode, always: a mail is sent.")
+@blp.alt_response(202, schema=Empty(), description="In private mode, always: a mail is sent.")
 @fails(EmailTaken, WeakPassword, Overloaded)
 def register(body: dict[str, Any]) -> Response:
     """Sign up.
@@ -54,7 +54,7 @@ def register(body: dict[str, Any]) -> Response:
 @blp.route("/auth/password/forgot", methods=["POST"])
 @public
 @blp.arguments(ForgotIn())
-@blp.response(202, EmptyIn())
+@blp.response(202, Empty())
 def forgot(body: dict[str, Any]) -> Response:
     """Have a link sent by mail that sets a new password; the same answer for every address."""
     recovery.forgot(**body, actor=current_actor())
@@ -85,20 +85,17 @@ def verify(body: dict[str, Any]) -> Response:
 
 @blp.route("/auth/email/resend", methods=["POST"])
 @never_for_keys
-@blp.arguments(EmptyIn())
-@blp.response(202, EmptyIn())
+@blp.arguments(Empty())
+@blp.response(202, Empty())
 @takes_key
 def resend(_body: dict[str, Any]) -> Response:
     """Have the mail sent again that verifies one's address."""
     actor = current_actor()
-    done = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
+    return reply_once(
+        lambda session: addresses.resend(session, actor=actor),
+        _accepted,
         prepare=lambda: addresses.count_resend(actor=actor),
-        work=lambda session: addresses.resend(session, actor=actor),
-        respond=_accepted,
     )
-    return http.reply(done)
 
 
 @blp.route("/auth/undo", methods=["POST"])
@@ -129,14 +126,11 @@ def patch_me(body: dict[str, Any]) -> Response:
     link that undoes it.
     """
     actor, versions = current_actor(), http.versions()
-    done = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
+    return reply_once(
+        lambda session: profile.change_own(session, actor=actor, versions=versions, **body),
+        _shown,
         prepare=lambda: profile.prepare(actor=actor, email=body.get("email")),
-        work=lambda session: profile.change_own(session, actor=actor, versions=versions, **body),
-        respond=_shown,
     )
-    return http.reply(done)
 
 
 @blp.route("/users/<uuid:user_id>", methods=["PUT"])
@@ -175,33 +169,26 @@ def patch_user(body: dict[str, Any], user_id: UUID) -> Response:
 @requires("users:write")
 @never_for_keys
 @exists(administration.look_for_user)
-@blp.arguments(EmptyIn())
-@blp.response(202, EmptyIn())
+@blp.arguments(Empty())
+@blp.response(202, Empty())
 @fails(StrongerUser, InvalidState)
 @takes_key
 def require_reset(_body: dict[str, Any], user_id: UUID) -> Response:
     """Sign a user out everywhere until they have set a new password; a mail says how."""
     actor = current_actor()
-    done = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: recovery.require_reset(session, actor=actor, user_id=user_id),
-        respond=_accepted,
+    return reply_once(
+        lambda session: recovery.require_reset(session, actor=actor, user_id=user_id), _accepted
     )
-    return http.reply(done)
 
 
 def _change(body: dict[str, Any], user_id: UUID) -> Response:
     actor, versions = current_actor(), http.versions()
-    done = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: profile.change_for_staff(
+    return reply_once(
+        lambda session: profile.change_for_staff(
             session, actor=actor, user_id=user_id, versions=versions, **body
         ),
-        respond=_shown,
+        _shown,
     )
-    return http.reply(done)
 
 
 def _accepted(_: object) -> Answer:

@@ -14,14 +14,13 @@ from app.auth.api_key_schemas import (
     RotateIn,
 )
 from app.auth.errors import ScopeNotHeld, TooManyApiKeys
-from app.auth.schemas import EmptyIn
 from app.platform import http, pagination
 from app.platform.errors import InvalidState
-from app.platform.fields import Compiled
+from app.platform.fields import Compiled, Empty
 from app.platform.guards import current_actor, never_for_keys, record_denial
 from app.platform.http import exists, fails, takes_key
-from app.platform.idempotency import once
 from app.platform.pagination import PageQuery
+from app.platform.replies import reply_once
 
 blp = http.Blueprint(
     "api-keys", __name__, url_prefix="/api-keys", description="Access for programs."
@@ -73,19 +72,14 @@ def create(body: dict[str, Any]) -> Response:
 @blp.route("/<uuid:key_id>", methods=["DELETE"])
 @never_for_keys
 @exists(_look_for_own)
-@blp.arguments(EmptyIn())
+@blp.arguments(Empty())
 @blp.response(204)
 @takes_key
 def delete(_body: dict[str, Any], key_id: UUID) -> Response:
     """Delete an API key: its next request is refused."""
     actor = current_actor()
-    return http.reply(
-        once(
-            actor=actor,
-            request=http.keyed_request(required=False),
-            work=lambda session: api_keys.delete(session, actor=actor, key_id=key_id),
-            respond=http.nothing,
-        )
+    return reply_once(
+        lambda session: api_keys.delete(session, actor=actor, key_id=key_id), http.nothing
     )
 
 

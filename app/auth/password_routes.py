@@ -12,7 +12,7 @@ from app.platform import http
 from app.platform.errors import Overloaded
 from app.platform.guards import current_actor, never_for_keys
 from app.platform.http import fails, takes_key
-from app.platform.idempotency import once
+from app.platform.replies import reply_once
 from app.users.errors import WeakPassword
 
 blp = http.Blueprint("passwords", __name__, url_prefix="/users", description="One's own password.")
@@ -33,11 +33,4 @@ def put_password(body: dict[str, Any]) -> Response:
     change = PasswordChange(actor=actor, **body)
     # Or who has stolen an access token could guess as often as they like.
     with throttling.confirming(user_id=actor.user.id, session_id=actor.session_id):
-        done = once(
-            actor=actor,
-            request=http.keyed_request(required=False),
-            prepare=change.prepare,
-            work=change.apply,
-            respond=http.nothing,
-        )
-    return http.reply(done)
+        return reply_once(change.apply, http.nothing, prepare=change.prepare)

@@ -28,7 +28,7 @@ from app.platform.guards import (
     public,
 )
 from app.platform.http import fails, takes_cookie, takes_key
-from app.platform.idempotency import once
+from app.platform.replies import reply_once
 from app.platform.settings import Settings
 
 blp = http.Blueprint("auth", __name__, url_prefix="/auth", description="Signing in and out.")
@@ -132,13 +132,8 @@ def logout(body: dict[str, Any]) -> Response:
         token = kept
     if actor.user_id is None and token is None:
         raise Unauthenticated
-    response = http.reply(
-        once(
-            actor=actor,
-            request=http.keyed_request(required=False),
-            work=lambda session: sessions.logout(session, actor=actor, refresh_token=token),
-            respond=http.nothing,
-        )
+    response = reply_once(
+        lambda session: sessions.logout(session, actor=actor, refresh_token=token), http.nothing
     )
     if actor.user_id is None and kept is not None:
         return cookies.forget(response)

@@ -89,10 +89,6 @@ class SuspendIn(Schema):
     until = Time(load_default=None)
 
 
-class EmptyIn(Schema):
-    """No fields; what is sent all the same is refused."""
-
-
 class LoginSessionOut(Schema):
     """A device that is signed in."""
 

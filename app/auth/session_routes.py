@@ -1,20 +1,18 @@
 """HTTP of login sessions: a user's own below `/users/me`, and those of others for staff."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy.orm import Session
 
 from app.auth import cookies, sessions
-from app.auth.schemas import EmptyIn, LoginSessionListOut, LoginSessionOut
+from app.auth.schemas import LoginSessionListOut, LoginSessionOut
 from app.platform import http, pagination
-from app.platform.fields import Compiled
+from app.platform.fields import Compiled, Empty
 from app.platform.guards import current_actor, never_for_keys, requires
 from app.platform.http import exists, fails, takes_key
-from app.platform.idempotency import Answer, once
 from app.platform.pagination import PageQuery
+from app.platform.replies import reply_once
 from app.users import administration
 from app.users.errors import StrongerUser
 
@@ -38,38 +36,38 @@ def list_own(query: dict[str, Any]) -> Response:
 
 @blp.route("/users/me/sessions", methods=["DELETE"])
 @never_for_keys
-@blp.arguments(EmptyIn())
+@blp.arguments(Empty())
 @blp.response(204)
 @takes_key
 def end_others(_body: dict[str, Any]) -> Response:
     """Sign out everywhere else: all login sessions end but the one that asks."""
     actor = current_actor()
-    return http.reply(_end(lambda session: sessions.end_others(session, actor=actor)))
+    return reply_once(lambda session: sessions.end_others(session, actor=actor), http.nothing)
 
 
 @blp.route("/users/me/sessions/<uuid:session_id>", methods=["DELETE"])
 @never_for_keys
 @exists(_look_for_own)
-@blp.arguments(EmptyIn())
+@blp.arguments(Empty())
 @blp.response(204)
 @takes_key
 def end_one(_body: dict[str, Any], session_id: UUID) -> Response:
     """Sign out on one device, also on this one."""
     actor = current_actor()
-    return http.reply(
-        _end(lambda session: sessions.end_one(session, actor=actor, session_id=session_id))
+    return reply_once(
+        lambda session: sessions.end_one(session, actor=actor, session_id=session_id), http.nothing
     )
 
 
 @blp.route("/auth/logout-all", methods=["POST"])
 @never_for_keys
-@blp.arguments(EmptyIn())
+@blp.arguments(Empty())
 @blp.response(204)
 @takes_key
 def logout_all(_body: dict[str, Any]) -> Response:
     """Sign out everywhere, here too. This login session's cookie, if it comes along, is deleted."""
     actor = current_actor()
-    response = http.reply(_end(lambda session: sessions.end_own(session, actor=actor)))
+    response = reply_once(lambda session: sessions.end_own(session, actor=actor), http.nothing)
     return cookies.forget_of(actor.session_id, response)
 
 
@@ -88,15 +86,15 @@ def list_for_staff(query: dict[str, Any], user_id: UUID) -> Response:
 @never_for_keys
 @requires("users:suspend")
 @exists(administration.look_for_user)
-@blp.arguments(EmptyIn())
+@blp.arguments(Empty())
 @blp.response(204)
 @fails(StrongerUser)
 @takes_key
 def end_for_staff(_body: dict[str, Any], user_id: UUID) -> Response:
     """Sign a user out everywhere. They may sign in again."""
     actor = current_actor()
-    return http.reply(
-        _end(lambda session: sessions.end_for_staff(session, actor=actor, user_id=user_id))
+    return reply_once(
+        lambda session: sessions.end_for_staff(session, actor=actor, user_id=user_id), http.nothing
     )
 
 
@@ -110,13 +108,4 @@ def _list(query: dict[str, Any], *, user_id: UUID | None, route: str) -> Respons
         pagination.listing(
             page, found, wire=_wire.one, key=lambda row: (row["created_at"], row["id"])
         )
-    )
-
-
-def _end(work: Callable[[Session], None]) -> Answer:
-    return once(
-        actor=current_actor(),
-        request=http.keyed_request(required=False),
-        work=work,
-        respond=http.nothing,
     )

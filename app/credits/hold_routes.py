@@ -1,12 +1,10 @@
 """`/api/v1/credits/holds`: credits that are set aside."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy.orm import Session
 
 from app.credits import holds
 from app.credits.errors import (
@@ -22,15 +20,15 @@ from app.credits.hold_schemas import (
     HoldListOut,
     HoldOut,
     HoldQuery,
-    ReleaseIn,
 )
 from app.credits.holding import Hold
 from app.platform import http, pagination
 from app.platform.errors import Forbidden
-from app.platform.fields import Compiled
+from app.platform.fields import Compiled, Empty
 from app.platform.guards import also_opened_by, current_actor
 from app.platform.http import exists, fails, keyed
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
+from app.platform.replies import reply_once
 from app.users.errors import StrongerUser
 
 blp = http.Blueprint(
@@ -52,7 +50,7 @@ def create_hold(body: dict[str, Any]) -> Response:
     Another user's need `credits:charge`.
     """
     actor, lifetime = current_actor(), timedelta(seconds=body.pop("expires_in"))
-    return _reply(
+    return reply_once(
         lambda session: holds.place(session, actor=actor, expires_in=lifetime, **body), _created
     )
 
@@ -62,7 +60,7 @@ def create_hold(body: dict[str, Any]) -> Response:
 @blp.arguments(HoldQuery(), location="query")
 @blp.response(200, HoldListOut())
 def list_holds(arguments: dict[str, Any]) -> Response:
-    """Holds on the own account or placed by oneself, newest first; all with `credits:read`."""
+    """Holds on the own account, newest first; everybody's with `credits:read`."""
     actor = current_actor()
     page = pagination.page(arguments, route="credits.holds", actor=actor)
     rows = holds.list_holds(
@@ -105,7 +103,7 @@ def capture_hold(body: dict[str, Any], hold_id: UUID) -> Response:
     For who placed it, or with `credits:charge`.
     """
     actor = current_actor()
-    return _reply(
+    return reply_once(
         lambda session: holds.capture(session, actor=actor, hold_id=hold_id, **body), _shown
     )
 
@@ -113,19 +111,14 @@ def capture_hold(body: dict[str, Any], hold_id: UUID) -> Response:
 @blp.route("/<uuid:hold_id>/release", methods=["POST"])
 @also_opened_by(holds.MAY_TAKE)
 @exists(_look)
-@blp.arguments(ReleaseIn())
+@blp.arguments(Empty())
 @blp.response(200, HoldOut())
 @fails(HoldEnded, OthersHold, StrongerUser, LedgerFrozen)
 @keyed
 def release_hold(_body: dict[str, Any], hold_id: UUID) -> Response:
     """Let go what a hold sets aside. For who placed it, or with `credits:charge`."""
     actor = current_actor()
-    return _reply(lambda session: holds.release(session, actor=actor, hold_id=hold_id), _shown)
-
-
-def _reply(work: Callable[[Session], Hold], respond: Callable[[Hold], Answer]) -> Response:
-    done = once(actor=current_actor(), request=http.keyed_request(), work=work, respond=respond)
-    return http.reply(done)
+    return reply_once(lambda session: holds.release(session, actor=actor, hold_id=hold_id), _shown)
 
 
 def _created(made: Hold) -> Answer:

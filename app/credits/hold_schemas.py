@@ -30,10 +30,6 @@ class CaptureIn(Schema):
     amount = Credits(load_default=None, metadata={"example": 60})
 
 
-class ReleaseIn(Schema):
-    """Nothing: the path says it all."""
-
-
 class HoldQuery(PageQuery):
     """Which holds to list."""
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, or_, select, tuple_
+from sqlalchemy import RowMapping, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.audit import service as audit
@@ -156,14 +156,10 @@ def look_for_hold(*, actor: Actor, hold_id: UUID) -> RowMapping:
 
     Raises NotFound, for strangers as for ids that don't exist.
     """
-    query = _HOLDS.where(holds.c.id == hold_id)
-    if not (actor.may(MAY_SEE) or actor.may(MAY_TAKE)):
-        query = query.where(_own(actor))
-    with reading() as connection:
-        row = connection.execute(query).mappings().one_or_none()
-    if row is None:
+    found = _find(hold_id)
+    if actor.user_id not in (found["user_id"], found["placed_by"]) and not actor.may(MAY_SEE):
         raise NotFound
-    return row
+    return found
 
 
 def look_to_end(*, actor: Actor, hold_id: UUID) -> None:
@@ -171,9 +167,7 @@ def look_to_end(*, actor: Actor, hold_id: UUID) -> None:
 
     Raises NotFound or OthersHold.
     """
-    found = look_for_hold(actor=actor, hold_id=hold_id)
-    if found["placed_by"] != actor.user_id and not actor.may(MAY_TAKE):
-        raise OthersHold if found["user_id"] == actor.user_id else NotFound
+    _refuse_to_end(_find(hold_id), actor=actor)
 
 
 def list_holds(
@@ -185,10 +179,10 @@ def list_holds(
     limit: int,
     offset: int,
 ) -> Sequence[RowMapping]:
-    """Return the holds that the actor may see, newest first: own ones, or all for staff."""
+    """Return the holds on the actor's account, newest first, or all of them for staff."""
     query = _HOLDS
     if not actor.may(MAY_SEE):
-        query = query.where(_own(actor))
+        query = query.where(holds.c.account_id == actor.user_id)
     if status is not None:
         query = query.where(holds.c.status == status)
     if user_id is not None:
@@ -200,18 +194,37 @@ def list_holds(
         return connection.execute(query).mappings().all()
 
 
-def _own(actor: Actor) -> ColumnElement[bool]:
-    return or_(holds.c.account_id == actor.user_id, holds.c.placed_by == actor.user_id)
+def _find(hold_id: UUID) -> RowMapping:
+    """Return a hold, whosever it is.
+
+    Raises NotFound.
+    """
+    with reading() as connection:
+        found = connection.execute(_HOLDS.where(holds.c.id == hold_id)).mappings().one_or_none()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _refuse_to_end(found: RowMapping, *, actor: Actor) -> None:
+    """Let nobody end a hold but who placed it, and who may take credits anyway.
+
+    Raises NotFound, or OthersHold for the account's owner, who sees it.
+    """
+    if found["placed_by"] != actor.user_id and not actor.may(MAY_TAKE):
+        raise OthersHold if found["user_id"] == actor.user_id else NotFound
 
 
 def _to_end(session: Session, *, actor: Actor, hold_id: UUID) -> RowMapping:
-    """Return a hold that the actor may end. What is read of it here never changes."""
+    """Return a hold that the actor may end. What is read of it here never changes.
+
+    Raises NotFound, OthersHold or StrongerUser.
+    """
     found = session.execute(_HOLDS.where(holds.c.id == hold_id)).mappings().one_or_none()
     if found is None:
         raise NotFound
+    _refuse_to_end(found, actor=actor)
     if found["placed_by"] != actor.user_id:
-        if not actor.may(MAY_TAKE):
-            raise OthersHold
         administration.refuse_stronger(actor, users.roles(session, found["user_id"]))
     return found
 

@@ -88,6 +88,7 @@ holds = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),
     Index("ix_holds_account_id", "account_id", "created_at", "id"),
+    Index("ix_holds_status", "status", "created_at", "id"),
     Index("ix_holds_created_at", "created_at", "id"),
     Index("ix_holds_open", "expires_at", postgresql_where=text("status = 'held'")),
 )

@@ -37,8 +37,9 @@ from app.platform import http, pagination
 from app.platform.fields import Compiled
 from app.platform.guards import also_opened_by, current_actor, requires
 from app.platform.http import exists, fails, keyed
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
 from app.platform.pagination import PageQuery
+from app.platform.replies import reply_once
 from app.users.errors import StrongerUser
 
 blp = http.Blueprint("credits", __name__, url_prefix="/credits", description="The ledger")
@@ -86,14 +87,7 @@ def create_transfer(body: dict[str, Any], query: dict[str, Any]) -> Response:
     actor = current_actor()
     if query["dry_run"]:
         return http.respond(_transfer.one(service.dry_run(actor=actor, **body)))
-    return http.reply(
-        once(
-            actor=actor,
-            request=http.keyed_request(),
-            work=lambda session: service.transfer(session, actor=actor, **body),
-            respond=_created,
-        )
-    )
+    return reply_once(lambda session: service.transfer(session, actor=actor, **body), _created)
 
 
 @blp.route("/transfers/batch", methods=["POST"])
@@ -104,15 +98,10 @@ def create_transfer(body: dict[str, Any], query: dict[str, Any]) -> Response:
 def create_transfers(body: dict[str, Any]) -> Response:
     """Send credits to several users, to all of them or to none."""
     actor = current_actor()
-    made = once(
-        actor=actor,
-        request=http.keyed_request(),
-        work=lambda session: service.transfer_all(session, actor=actor, **body),
-        respond=lambda made: http.answer(
-            {"items": [_transfer.one(each) for each in made]}, status=201
-        ),
+    return reply_once(
+        lambda session: service.transfer_all(session, actor=actor, **body),
+        lambda made: http.answer({"items": [_transfer.one(each) for each in made]}, status=201),
     )
-    return http.reply(made)
 
 
 @blp.route("/transfers/<uuid:transfer_id>")
@@ -133,13 +122,7 @@ def get_transfer(transfer_id: UUID) -> Response:
 def create_grant(body: dict[str, Any]) -> Response:
     """Make new credits for another user."""
     actor = current_actor()
-    granted = once(
-        actor=actor,
-        request=http.keyed_request(),
-        work=lambda session: service.grant(session, actor=actor, **body),
-        respond=_created,
-    )
-    return http.reply(granted)
+    return reply_once(lambda session: service.grant(session, actor=actor, **body), _created)
 
 
 @blp.route("/charges", methods=["POST"])
@@ -151,13 +134,7 @@ def create_grant(body: dict[str, Any]) -> Response:
 def create_charge(body: dict[str, Any]) -> Response:
     """Take credits from a user: how an app's server is paid for usage."""
     actor = current_actor()
-    charged = once(
-        actor=actor,
-        request=http.keyed_request(),
-        work=lambda session: service.charge(session, actor=actor, **body),
-        respond=_created,
-    )
-    return http.reply(charged)
+    return reply_once(lambda session: service.charge(session, actor=actor, **body), _created)
 
 
 @blp.route("/transfers/<uuid:transfer_id>/reverse", methods=["POST"])
@@ -178,13 +155,10 @@ def create_charge(body: dict[str, Any]) -> Response:
 def reverse_transfer(body: dict[str, Any], transfer_id: UUID) -> Response:
     """Take a grant, a transfer or a charge back, whole and once."""
     actor = current_actor()
-    reversed_by = once(
-        actor=actor,
-        request=http.keyed_request(),
-        work=lambda session: service.reverse(session, actor=actor, transfer_id=transfer_id, **body),
-        respond=_created,
+    return reply_once(
+        lambda session: service.reverse(session, actor=actor, transfer_id=transfer_id, **body),
+        _created,
     )
-    return http.reply(reversed_by)
 
 
 @staff_blp.route("/<uuid:user_id>/credits")

@@ -25,8 +25,9 @@ from app.platform import http, pagination
 from app.platform.fields import Compiled
 from app.platform.guards import current_actor, public, requires, requires_where
 from app.platform.http import exists, fails, takes_key, takes_version
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
 from app.platform.pagination import PageQuery
+from app.platform.replies import reply_once
 
 blp = http.Blueprint("catalogue", __name__, description="What can be bought, and for how much.")
 
@@ -68,13 +69,9 @@ def list_products(query: dict[str, Any]) -> Response:
 def create_product(body: dict[str, Any]) -> Response:
     """Add a product."""
     actor = current_actor()
-    made = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: products.create_product(session, actor=actor, **body),
-        respond=_product_made,
+    return reply_once(
+        lambda session: products.create_product(session, actor=actor, **body), _product_made
     )
-    return http.reply(made)
 
 
 @blp.route("/products/<uuid:product_id>")
@@ -89,7 +86,7 @@ def get_product(product_id: UUID) -> Response:
 
 @blp.route("/products/<uuid:product_id>", methods=["PATCH"])
 @requires("catalogue:write")
-@exists(products.look_for_product)
+@exists(products.get_product)
 @blp.arguments(ProductPatchIn())
 @blp.response(200, ProductOut())
 @fails(SkuTaken)
@@ -101,15 +98,12 @@ def patch_product(body: dict[str, Any], product_id: UUID) -> Response:
     Caches may show it as it was for an hour. Orders keep what they were made with.
     """
     actor, versions = current_actor(), http.versions()
-    changed = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: products.change_product(
+    return reply_once(
+        lambda session: products.change_product(
             session, actor=actor, product_id=product_id, changes=body, versions=versions
         ),
-        respond=_product_shown,
+        _product_shown,
     )
-    return http.reply(changed)
 
 
 @blp.route("/discounts")
@@ -134,13 +128,9 @@ def list_discounts(query: dict[str, Any]) -> Response:
 def create_discount(body: dict[str, Any]) -> Response:
     """Add a discount. Its code ignores case."""
     actor = current_actor()
-    made = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: discounts.create_discount(session, actor=actor, **body),
-        respond=_discount_made,
+    return reply_once(
+        lambda session: discounts.create_discount(session, actor=actor, **body), _discount_made
     )
-    return http.reply(made)
 
 
 @blp.route("/discounts/<uuid:discount_id>")
@@ -153,7 +143,7 @@ def get_discount(discount_id: UUID) -> Response:
 
 @blp.route("/discounts/<uuid:discount_id>", methods=["PATCH"])
 @requires("catalogue:write")
-@exists(discounts.look_for_discount)
+@exists(discounts.get_discount)
 @blp.arguments(DiscountPatchIn())
 @blp.response(200, DiscountOut())
 @fails(CodeTaken, RedeemedMoreOften)
@@ -162,15 +152,12 @@ def get_discount(discount_id: UUID) -> Response:
 def patch_discount(body: dict[str, Any], discount_id: UUID) -> Response:
     """Change a discount, or end it with `active`. Orders keep what they were made with."""
     actor, versions = current_actor(), http.versions()
-    changed = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: discounts.change_discount(
+    return reply_once(
+        lambda session: discounts.change_discount(
             session, actor=actor, discount_id=discount_id, changes=body, versions=versions
         ),
-        respond=_discount_shown,
+        _discount_shown,
     )
-    return http.reply(changed)
 
 
 def _product_made(product: CatalogueRow) -> Answer:

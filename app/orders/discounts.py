@@ -71,14 +71,6 @@ def get_discount(discount_id: UUID) -> CatalogueRow:
     return catalogue.get(_KIND, discount_id)
 
 
-def look_for_discount(discount_id: UUID) -> None:
-    """Make sure that the discount is there, before staff's request is read any further.
-
-    Raises NotFound or Unavailable.
-    """
-    catalogue.get(_KIND, discount_id)
-
-
 def create_discount(
     session: Session,
     *,

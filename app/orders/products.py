@@ -80,14 +80,6 @@ def get_product(product_id: UUID) -> CatalogueRow:
     return catalogue.get(_KIND, product_id)
 
 
-def look_for_product(product_id: UUID) -> None:
-    """Make sure that the product is there, before staff's request is read any further.
-
-    Raises NotFound or Unavailable.
-    """
-    catalogue.get(_KIND, product_id)
-
-
 def create_product(
     session: Session, *, actor: Actor, sku: str, name: str, price: int, active: bool
 ) -> CatalogueRow:

@@ -1,11 +1,9 @@
 """`/api/v1/orders`: what users buy with their credits."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy.orm import Session
 
 from app.credits.errors import BalanceLimit, InsufficientCredits, LedgerFrozen, PayerNotFound
 from app.orders import cancellation, order_queries, service, spreadsheet
@@ -19,7 +17,6 @@ from app.orders.order_errors import (
 )
 from app.orders.order_queries import MAY_SEE, Order
 from app.orders.schemas import (
-    EmptyOrderIn,
     OrderFilter,
     OrderHeadOut,
     OrderIn,
@@ -29,10 +26,11 @@ from app.orders.schemas import (
     RefundIn,
 )
 from app.platform import http, pagination
-from app.platform.fields import Compiled
+from app.platform.fields import Compiled, Empty
 from app.platform.guards import also_opened_by, current_actor, requires
 from app.platform.http import exists, fails, keyed, takes_key
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
+from app.platform.replies import reply_once
 from app.users.errors import StrongerUser
 
 blp = http.Blueprint(
@@ -50,7 +48,7 @@ _head = Compiled(OrderHeadOut())
 def place_order(body: dict[str, Any]) -> Response:
     """Place an order at today's prices. It can be paid for 24 hours."""
     actor = current_actor()
-    return _reply(lambda session: service.place(session, actor=actor, **body), _placed)
+    return reply_once(lambda session: service.place(session, actor=actor, **body), _placed)
 
 
 @blp.route("")
@@ -110,47 +108,45 @@ def _own_or_staff(order_id: UUID) -> None:
 
 @blp.route("/<uuid:order_id>/pay", methods=["POST"])
 @exists(_own)
-@blp.arguments(EmptyOrderIn())
+@blp.arguments(Empty())
 @blp.response(200, OrderOut())
 @fails(InsufficientCredits, PayerNotFound, OrderState, LedgerFrozen)
 @keyed
 def pay_order(_body: dict[str, Any], order_id: UUID) -> Response:
     """Pay an order of one's own with one's credits. Without enough of them it stays payable."""
     actor = current_actor()
-    return _reply(lambda session: service.pay(session, actor=actor, order_id=order_id), _shown)
+    return reply_once(lambda session: service.pay(session, actor=actor, order_id=order_id), _shown)
 
 
 @blp.route("/<uuid:order_id>/cancel", methods=["POST"])
 @also_opened_by(MAY_WRITE)
 @exists(_own_or_staff)
-@blp.arguments(EmptyOrderIn())
+@blp.arguments(Empty())
 @blp.response(200, OrderOut())
 @fails(StrongerUser, OrderState)
 @takes_key
 def cancel_order(_body: dict[str, Any], order_id: UUID) -> Response:
     """Cancel an order that isn't paid. For its owner, or with `orders:write`."""
     actor = current_actor()
-    return _reply(
+    return reply_once(
         lambda session: cancellation.cancel(session, actor=actor, order_id=order_id),
         _shown,
-        required=False,
     )
 
 
 @blp.route("/<uuid:order_id>/fulfil", methods=["POST"])
 @requires(MAY_WRITE)
 @exists(order_queries.look_for_order)
-@blp.arguments(EmptyOrderIn())
+@blp.arguments(Empty())
 @blp.response(200, OrderOut())
 @fails(StrongerUser, OrderState)
 @takes_key
 def fulfil_order(_body: dict[str, Any], order_id: UUID) -> Response:
     """Note that an order was delivered, once."""
     actor = current_actor()
-    return _reply(
+    return reply_once(
         lambda session: service.fulfil(session, actor=actor, order_id=order_id),
         _shown,
-        required=False,
     )
 
 
@@ -164,21 +160,9 @@ def fulfil_order(_body: dict[str, Any], order_id: UUID) -> Response:
 def refund_order(body: dict[str, Any], order_id: UUID) -> Response:
     """Give a part of a payment back, or all that is left of it."""
     actor = current_actor()
-    return _reply(
+    return reply_once(
         lambda session: service.refund(session, actor=actor, order_id=order_id, **body), _shown
     )
-
-
-def _reply(
-    work: Callable[[Session], Order], respond: Callable[[Order], Answer], *, required: bool = True
-) -> Response:
-    done = once(
-        actor=current_actor(),
-        request=http.keyed_request(required=required),
-        work=work,
-        respond=respond,
-    )
-    return http.reply(done)
 
 
 def _wire(order: Order) -> dict[str, Any]:

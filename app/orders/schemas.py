@@ -44,10 +44,6 @@ class RefundIn(Schema):
     reason = Text(1, MAX_REASON, required=True, metadata={"example": "Arrived broken"})
 
 
-class EmptyOrderIn(Schema):
-    """Nothing: the path says it all."""
-
-
 class OrderFilter(Schema):
     """Which orders to export."""
 

@@ -14,6 +14,10 @@ from marshmallow import Schema, ValidationError, fields, validate
 MAX_CREDITS = 2**53 - 1  # Larger integers lose digits in JavaScript (RFC 8259, section 6).
 
 
+class Empty(Schema):
+    """An object without fields; what is sent all the same is refused."""
+
+
 class Text(fields.String):
     """A string of `minimum` to `maximum` characters that PostgreSQL can store.
 

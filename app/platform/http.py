@@ -78,6 +78,7 @@ class Blueprint(flask_smorest.Blueprint):
     arguments: Callable[..., Decorator]
     response: Callable[..., Decorator]
     alt_response: Callable[..., Decorator]
+    doc: Callable[..., Decorator]
 
     def add_url_rule(self, rule: str, *args: Any, **kwargs: Any) -> None:
         """Register a view, in the document under the blueprint's name."""
@@ -123,7 +124,7 @@ def takes_version(view: View) -> View:
     return view
 
 
-def exists(look: Callable[..., None]) -> Decorator:
+def exists(look: Callable[..., object]) -> Decorator:
     """Call `look` with the path's ids before the body is read: what isn't there is 404 first."""
 
     def mark(view: Callable[..., Any]) -> Callable[..., Any]:

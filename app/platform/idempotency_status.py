@@ -9,9 +9,12 @@ from sqlalchemy import text
 from app.platform import clock, http
 from app.platform.actor import Actor
 from app.platform.db import reading
+from app.platform.errors import IdempotencyKeyRequired
 from app.platform.fields import Compiled
 from app.platform.guards import current_actor
+from app.platform.http import fails
 from app.platform.idempotency import FIND, LIFETIME, lock_of
+from app.platform.openapi import KEY_PARAMETER
 
 COMPLETED, IN_PROGRESS, UNKNOWN = "completed", "in_progress", "unknown"
 # An advisory lock of 64 bits is shown as two numbers of 32.
@@ -43,7 +46,8 @@ _status = Compiled(KeyStatusOut())
 
 @blp.route("")
 @blp.response(200, KeyStatusOut())
-@http.keyed
+@blp.doc(parameters=[KEY_PARAMETER | {"required": True}])
+@fails(IdempotencyKeyRequired)
 def get_key_status() -> Response:
     """What has become of the key in `Idempotency-Key`, which this call doesn't use up.
 

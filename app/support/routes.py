@@ -9,20 +9,19 @@ from app.auth import throttling
 from app.auth.errors import InvalidCredentials
 from app.platform import errors, http
 from app.platform.errors import InvalidState, Overloaded
-from app.platform.fields import Compiled
+from app.platform.fields import Compiled, Empty
 from app.platform.guards import current_actor, never_for_keys, requires
 from app.platform.http import exists, fails, takes_key, takes_version
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
+from app.platform.replies import reply_once
 from app.support import archive, deletion, export
 from app.support.deletion import OwnDeletion
 from app.support.errors import AccountNotSettled, SelfDeletion
 from app.support.export import Export
 from app.support.schemas import (
-    AcceptedOut,
     ArchiveOut,
     DeletionIn,
     ExportOut,
-    NothingIn,
     OwnDeletionIn,
 )
 from app.users import administration
@@ -38,7 +37,7 @@ _export = Compiled(ExportOut())
 @blp.route("/me", methods=["DELETE"])
 @never_for_keys
 @blp.arguments(OwnDeletionIn())
-@blp.response(202, AcceptedOut())
+@blp.response(202, Empty())
 @fails(InvalidCredentials, AccountNotSettled, LastAdmin, Overloaded)
 @takes_key
 def delete_me(body: dict[str, Any]) -> Response:
@@ -52,14 +51,7 @@ def delete_me(body: dict[str, Any]) -> Response:
     own = OwnDeletion(actor=actor, **body)
     # Or who has stolen an access token could guess as often as they like.
     with throttling.confirming(user_id=actor.user.id, session_id=actor.session_id):
-        done = once(
-            actor=actor,
-            request=http.keyed_request(required=False),
-            prepare=own.prepare,
-            work=own.apply,
-            respond=_accepted,
-        )
-    return http.reply(done)
+        return reply_once(own.apply, _accepted, prepare=own.prepare)
 
 
 @blp.route("/<uuid:user_id>", methods=["DELETE"])
@@ -67,27 +59,24 @@ def delete_me(body: dict[str, Any]) -> Response:
 @never_for_keys
 @exists(administration.look_for_user)
 @blp.arguments(DeletionIn())
-@blp.response(202, AcceptedOut())
+@blp.response(202, Empty())
 @fails(SelfDeletion, StrongerUser, InvalidState, AccountNotSettled, LastAdmin)
 @takes_key
 @takes_version
 def delete_user(body: dict[str, Any], user_id: UUID) -> Response:
     """Have a user deleted; the user is told, and can undo it for 30 days."""
     actor, versions = current_actor(), http.versions()
-    done = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: deletion.delete_for_staff(
+    return reply_once(
+        lambda session: deletion.delete_for_staff(
             session, actor=actor, user_id=user_id, versions=versions, **body
         ),
-        respond=_accepted,
+        _accepted,
     )
-    return http.reply(done)
 
 
 @blp.route("/me/export", methods=["POST"])
 @never_for_keys
-@blp.arguments(NothingIn())
+@blp.arguments(Empty())
 @blp.response(202, ExportOut())
 @takes_key
 def request_export(_body: dict[str, Any]) -> Response:
@@ -96,14 +85,11 @@ def request_export(_body: dict[str, Any]) -> Response:
     Ask for it with the id of the answer. While one is being made it is that one.
     """
     actor = current_actor()
-    done = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
+    return reply_once(
+        lambda session: export.request(session, actor=actor),
+        _exported,
         prepare=lambda: export.prepare(actor=actor),
-        work=lambda session: export.request(session, actor=actor),
-        respond=_exported,
     )
-    return http.reply(done)
 
 
 @blp.route("/me/export/<uuid:export_id>")

@@ -22,14 +22,6 @@ class DeletionIn(Schema):
     forfeit = Flag(load_default=False, metadata=_FORFEIT)
 
 
-class NothingIn(Schema):
-    """No fields; what is sent all the same is refused."""
-
-
-class AcceptedOut(Schema):
-    """No fields: it was accepted."""
-
-
 class ExportOut(Schema):
     """An export: `pending` while it is made, `ready` once it can be fetched."""
 

@@ -9,7 +9,8 @@ from app.platform import http, pagination
 from app.platform.fields import Compiled
 from app.platform.guards import also_opened_by, current_actor, requires
 from app.platform.http import exists, fails, takes_key, takes_version
-from app.platform.idempotency import Answer, once
+from app.platform.idempotency import Answer
+from app.platform.replies import reply_once
 from app.users import administration, service
 from app.users.errors import LastAdmin, SelfPromotion, StrongerUser
 from app.users.models import UserRow
@@ -76,15 +77,12 @@ def get_user(user_id: UUID) -> Response:
 def put_roles(body: dict[str, Any], user_id: UUID) -> Response:
     """Give a user these roles and no others; they count on the user's next request."""
     actor, versions = current_actor(), http.versions()
-    changed = once(
-        actor=actor,
-        request=http.keyed_request(required=False),
-        work=lambda session: administration.change_roles(
+    return reply_once(
+        lambda session: administration.change_roles(
             session, actor=actor, user_id=user_id, versions=versions, **body
         ),
-        respond=_shown,
+        _shown,
     )
-    return http.reply(changed)
 
 
 def _shown(user: UserRow) -> Answer:

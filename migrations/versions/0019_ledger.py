@@ -63,8 +63,9 @@ CREATE TABLE holds (
     CONSTRAINT ck_holds_captured_once CHECK ((status = 'captured') = (captured > 0)),
     CONSTRAINT ck_holds_ended CHECK ((status = 'held') = (ended_at IS NULL))
 );
--- The lists: of an account, and of all; newest first.
+-- The lists: of an account, of a status, and of all; newest first.
 CREATE INDEX ix_holds_account_id ON holds (account_id, created_at, id);
+CREATE INDEX ix_holds_status ON holds (status, created_at, id);
 CREATE INDEX ix_holds_created_at ON holds (created_at, id);
 -- What is to expire, and what an account's `held` is the sum of.
 CREATE INDEX ix_holds_open ON holds (expires_at) WHERE status = 'held';
@@ -378,9 +379,12 @@ KEEPING = """
 -- order, and none twice: one statement deletes them and adds up what it has deleted.
 CREATE FUNCTION fold_deltas_v1(p_most integer) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    -- Who else folds waits here: two at once would wait for each other in any order.
+    -- NO KEY, because postings check foreign keys to these accounts meanwhile.
+    SELECT FROM accounts WHERE kind <> 'user' ORDER BY id FOR NO KEY UPDATE;
     WITH folded AS (
-        DELETE FROM account_deltas WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM account_deltas LIMIT p_most FOR UPDATE SKIP LOCKED))
+        DELETE FROM account_deltas
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM account_deltas LIMIT p_most))
         RETURNING account_id, amount
     ), sums AS (
         SELECT account_id, sum(amount) AS amount, count(*) AS deltas

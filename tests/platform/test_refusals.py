@@ -1,106 +1,32 @@
 """What every operation refuses, whichever it is: each refusal is tried on all of them."""
 
-import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from flask import Flask
 from marshmallow import ValidationError
-from sqlalchemy import Engine, text
-from werkzeug.test import TestResponse
 
 from app import create_app
-from app.credits import holds
-from app.credits import service as credits_service
 from app.mail import tokens as mail_tokens
 from app.mail.values import Kind
 from app.platform import guards, http
-from app.platform.actor import Actor
-from app.platform.db import transaction
 from app.platform.deadlines import BodyDeadline, RequestDeadline
-from app.platform.openapi import operations, path_of
+from app.platform.openapi import operations
 from app.platform.settings import Settings
-from tests import people
-from tests.client import Client, new_key
+from tests.client import Client
 from tests.database import pool_on
 from tests.people import TestUser
-from tests.shop import make_discount, make_order, make_product
-from tests.watching import transaction_of_another, wait_until_somebody_waits_for
-
-Operation = tuple[str, str, Callable[..., Any]]
-KEYED = {
-    "/api/v1/credits/transfers": lambda user: {"to_user_id": str(user.id), "amount": 1},
-    "/api/v1/credits/grants": lambda user: {"user_id": str(user.id), "amount": 1, "memo": "m"},
-    "/api/v1/credits/charges": lambda user: {"user_id": str(user.id), "amount": 1, "memo": "m"},
-    "/api/v1/credits/transfers/batch": lambda user: {
-        "transfers": [{"to_user_id": str(user.id), "amount": 1}]
-    },
-    "/api/v1/credits/holds": lambda user: {"user_id": str(user.id), "amount": 1},
-    "/api/v1/orders": lambda user: {"items": [{"sku": make_product().sku, "quantity": 1}]},
-}
-# Of things that there are already.
-KEYED_STEPS: dict[str, dict[str, Any]] = {
-    "/api/v1/credits/transfers/{transfer_id}/reverse": {"reason": "r"},
-    "/api/v1/credits/holds/{hold_id}/capture": {},
-    "/api/v1/credits/holds/{hold_id}/release": {},
-    "/api/v1/orders/{order_id}/pay": {},
-    "/api/v1/orders/{order_id}/refund": {"reason": "r"},
-}
-# It asks what has become of a key.
-KEY_STATUS = "/api/v1/idempotency"
+from tests.platform.refusing import Operation, assert_error, ids_of_things, operations_on
 
 
 @pytest.fixture
 def api(app: Flask) -> list[Operation]:
     """Every documented operation: method, path with ids of nobody, view."""
     return operations_on(app, {})
-
-
-def operations_on(app: Flask, ids: dict[str, UUID]) -> list[Operation]:
-    """Every documented operation on these ids, by their names in paths; else on nobody's."""
-    documented = app.extensions["bursar_openapi"]["paths"]
-    found = []
-    for rule, method, view in operations(app):
-        path = path_of(rule)
-        if path in documented and documented[path][method]["tags"] != ["around"]:
-            for part in rule.split("/"):
-                if part.startswith("<"):
-                    name = part[1:-1].rpartition(":")[2]
-                    path = path.replace("{" + name + "}", str(ids.get(name, uuid4())))
-            found.append((method.upper(), path, view))
-    assert len(found) > 10
-    return found
-
-
-def ids_of_things(user: TestUser) -> dict[str, UUID]:
-    """Return ids of what is the user's, by their names in paths."""
-    key = people.make_api_key(user, "self:read")
-    return {
-        "user_id": user.id,
-        "session_id": user.session_id,
-        "key_id": people.id_of_key(key),
-        **credits_of(user),
-        "order_id": make_order(user.id),
-        "product_id": make_product().id,
-        "discount_id": make_discount().id,
-    }
-
-
-def credits_of(user: TestUser) -> dict[str, UUID]:
-    """Give the user credits and hold some of them; return the ids of both."""
-    with transaction() as session:
-        given = credits_service.grant(
-            session, actor=Actor(kind="cli"), user_id=user.id, amount=20, memo="For a test"
-        )
-    own = Actor(kind="user", user_id=user.id)
-    with transaction() as session:
-        held = holds.place(session, actor=own, amount=5, user_id=None, memo=None)
-    return {"transfer_id": given.id, "hold_id": held.id}
 
 
 def is_versioned(path: str) -> bool:
@@ -111,19 +37,6 @@ def is_versioned(path: str) -> bool:
 def takes_body(view: Callable[..., Any]) -> bool:
     """Tell whether an operation reads a JSON body."""
     return any(parameter["in"] == "json" for parameter in http.parameters_of(view))
-
-
-def assert_error(answer: TestResponse, status: int, code: str) -> None:
-    """Check the one shape of errors, and that nothing of it may be stored on the way."""
-    where = f"{answer.request.method} {answer.request.path}"
-    assert (answer.status_code, answer.json and answer.json["error"]["code"]) == (status, code), (
-        where
-    )
-    error = answer.json["error"]
-    assert set(error) - {"details"} == {"code", "message", "request_id"}, where
-    assert error["request_id"] == answer.headers["X-Request-Id"], where
-    assert answer.headers["Cache-Control"] == "no-store", where
-    assert answer.headers["X-Content-Type-Options"] == "nosniff", where
 
 
 def test_a_foreign_host_is_a_bad_request(client: Client, api: list[Operation]) -> None:
@@ -217,69 +130,6 @@ def test_a_bad_body_is_refused(
         # A DELETE needs no length, whatever type the client says its no body has.
         if takes_body(view) and (method, status) != ("DELETE", 411):
             assert_error(client.request(method, path, token=admin.token, **body), status, code)
-
-
-def test_every_keyed_operation_is_tried(api: list[Operation]) -> None:
-    found = {path for _, path, view in api if vars(view).get("keyed") == "required"}
-    nameless = {re.sub("[0-9a-f-]{36}", "{}", path) for path in found}
-    steps = {re.sub("{.*}", "{}", path) for path in KEYED_STEPS}
-    assert nameless == {*KEYED, *steps, KEY_STATUS}
-
-
-def test_a_keyed_operation_wants_its_key(client: Client, admin: TestUser) -> None:
-    there = ids_of_things(admin)
-    calls = [("POST", path, {"json": body(admin)}) for path, body in KEYED.items()]
-    calls += [("POST", path.format(**there), {"json": body}) for path, body in KEYED_STEPS.items()]
-    for method, path, sent in [*calls, ("GET", KEY_STATUS, {})]:
-        answer = client.request(method, path, token=admin.token, **sent)
-        assert_error(answer, 400, "IDEMPOTENCY_KEY_REQUIRED")
-        for malformed in ("", "a b", "ä", "x" * 256):
-            answer = client.request(method, path, token=admin.token, key=malformed, **sent)
-            assert_error(answer, 400, "BAD_REQUEST")
-
-
-def test_a_key_is_good_for_one_request(
-    client: Client, admin: TestUser, make_user: Callable[..., TestUser]
-) -> None:
-    sender, receiver = make_user(credits=10, roles=("finance",)), make_user()
-    for path, body in KEYED.items():
-        key, sent = new_key(), body(receiver)
-        first = client.post(path, token=sender.token, key=key, json=sent)
-        assert first.status_code == 201
-        again = client.post(path, token=sender.token, key=key, json=sent)
-        assert (again.status_code, again.data) == (201, first.data)
-        assert again.headers["Idempotent-Replayed"] == "true"
-        assert again.headers.get("Location") == first.headers.get("Location")
-        assert again.headers["X-Request-Id"] != first.headers["X-Request-Id"]
-        other = client.post(path, token=sender.token, key=key, json=body(admin))
-        assert_error(other, 422, "IDEMPOTENCY_KEY_REUSED")
-
-
-def test_a_twin_of_a_running_request_is_told_to_come_back(
-    client: Client, make_user: Callable[..., TestUser], owner_engine: Engine
-) -> None:
-    sender, receiver = make_user(credits=10, roles=("finance",)), make_user()
-    # An order waits for nobody's account.
-    for path, body in KEYED.items():
-        if path == "/api/v1/orders":
-            continue
-        key = new_key()
-
-        def send(path: str = path, body: Any = body, key: str = key) -> TestResponse:
-            return client.post(path, token=sender.token, key=key, json=body(receiver))
-
-        with ThreadPoolExecutor(1) as pool:
-            with transaction_of_another(owner_engine) as other:
-                # Whoever wants to move the account's credits waits.
-                lock = text("SELECT 1 FROM accounts WHERE id = :id FOR UPDATE")
-                other.execute(lock, {"id": receiver.id})
-                first = pool.submit(send)
-                wait_until_somebody_waits_for(other)
-                twin = send()
-                assert_error(twin, 409, "IDEMPOTENCY_IN_PROGRESS")
-                assert twin.headers["Retry-After"] == "1"
-            assert first.result(10).status_code == 201
-        assert send().headers["Idempotent-Replayed"] == "true"
 
 
 def test_while_the_database_is_away_everything_is_unavailable(
