@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Where it is set, as in many images, each program that a test starts would compile all of the code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Where a gap in the tests costs money or lets somebody in: every line and every branch is tested.
 CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/platform/guards.py \

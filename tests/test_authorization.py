@@ -19,6 +19,9 @@ from app.platform import guards
 from tests import people
 from tests.access_table import ANYONE, KEYS, MATRIX, ON_WHOM, READ_ONE, STAFF, WHO
 from tests.scenes import Scene, Sql, ask, path_of, suspend
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 
 def scope_without(call: str) -> str:

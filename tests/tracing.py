@@ -1,4 +1,4 @@
-"""Lets coverage, where it is at work, follow the processes that some tests start.
+"""What coverage follows where it is at work: not every test, and some processes.
 
 Their start takes twice as long then, so only tests ask for it that show what no test shows within
 its own process.
@@ -6,7 +6,12 @@ its own process.
 
 from pathlib import Path
 
+import pytest
 from coverage import Coverage
+
+# For tests that go through the whole application again and again: following them takes as long as
+# they do, and shows no line that another test doesn't show.
+unfollowed = pytest.mark.no_cover
 
 
 def variables() -> dict[str, str]:

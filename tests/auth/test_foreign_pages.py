@@ -14,6 +14,9 @@ from tests.auth.browsing import LOGOUT, Page
 from tests.auth.refreshing import LOGIN, REFRESH, Sql, stored
 from tests.client import Client
 from tests.people import TestUser
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 MakeUser = Callable[..., TestUser]
 PUBLIC_URL = "https://bursar.acme.org"
@@ -43,7 +46,7 @@ FOREIGN = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service(settings: Settings, app: Flask) -> Iterator[Flask]:
     """The application behind a public address, with two more origins whose pages may call it."""
     yield create_app(replace(settings, public_url=PUBLIC_URL, cors_origins=(SHOP, ELSEWHERE)))

@@ -27,6 +27,7 @@ from tests.auth.forging import (
 )
 from tests.client import Client
 from tests.people import TestUser
+from tests.tracing import unfollowed
 
 MakeUser = Callable[..., TestUser]
 ME = "/api/v1/users/me"
@@ -168,6 +169,13 @@ def test_a_token_under_a_good_signature_is_good(client: Client, make_user: MakeU
         assert client.get(ME, token=same).status_code == 200
 
 
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_forged_token_is_refused(client: Client, make_user: MakeUser, kind: str) -> None:
+    forged = FORGED[kind](make_user(roles=("admin",)).token)
+    assert client.get(ME, token=forged).status_code == 401
+
+
+@unfollowed
 @pytest.mark.parametrize("kind", FORGED)
 def test_a_forged_token_is_refused_everywhere(
     client: Client, make_user: MakeUser, protected: list[tuple[str, str]], kind: str

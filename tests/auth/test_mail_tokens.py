@@ -15,6 +15,9 @@ from tests.client import Client
 from tests.mailing import Postman
 from tests.people import SET_STATUS, TestUser
 from tests.racing import ROUNDS, RUNNERS, at_once
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]

@@ -17,6 +17,9 @@ from app.platform.db import reading
 from app.platform.settings import Settings
 from tests.banking import ACTIONS, Customer, make_bank
 from tests.racing import RUNNERS, SECONDS, at_once
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 CREDITS = 300
 # Of one moment, for it is one statement: the sum of everything, and the least somebody can spend.

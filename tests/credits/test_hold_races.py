@@ -8,6 +8,9 @@ from app.credits import verification
 from tests.client import Client, new_key
 from tests.credits.sending import BALANCE, TRANSFERS, send
 from tests.racing import ROUNDS, RUNNERS, at_once
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 HOLDS = "/api/v1/credits/holds"
 

@@ -24,6 +24,9 @@ from tests.client import Client, new_key
 from tests.modelling import Account, Code, Expected, Hold, Model, Moved, Order, shown
 from tests.people import TestUser
 from tests.shop import make_discount, make_product
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 RUNS = int(os.environ.get("TEST_RUNS", "30"))
 STEPS = int(os.environ.get("TEST_STEPS", "25"))

@@ -10,6 +10,9 @@ from tests.credits.sending import available
 from tests.orders.buying import ORDERS, order_of, place, step
 from tests.racing import ROUNDS, RUNNERS, at_once
 from tests.shop import make_discount, make_order, make_product
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))

@@ -22,6 +22,7 @@ from app.platform.http import dumps
 from app.platform.openapi import failures, operations, path_of
 from tests.client import Client
 from tests.people import TestUser
+from tests.tracing import unfollowed
 
 load_all_checks()
 
@@ -149,6 +150,7 @@ WANTED = (
 PARTS = 3
 
 
+@unfollowed
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
 def test_whatever_is_sent_gets_an_answer_that_the_document_lists(
