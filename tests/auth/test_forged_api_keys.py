@@ -14,9 +14,6 @@ from tests import people
 from tests.auth.forging import assert_refused_everywhere, other_last_letter
 from tests.client import Client
 from tests.people import TestUser
-from tests.tracing import unfollowed
-
-pytestmark = unfollowed
 
 MakeUser = Callable[..., TestUser]
 ME = "/api/v1/users/me"
