@@ -14,9 +14,6 @@ from tests.auth.browsing import LOGOUT, Page
 from tests.auth.refreshing import LOGIN, REFRESH, Sql, stored
 from tests.client import Client
 from tests.people import TestUser
-from tests.tracing import unfollowed
-
-pytestmark = unfollowed
 
 MakeUser = Callable[..., TestUser]
 PUBLIC_URL = "https://bursar.acme.org"
