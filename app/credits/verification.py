@@ -159,6 +159,33 @@ CHECKS: Final[tuple[tuple[str, Mapping[str, str]], ...]] = (
         {"wrong": "Hold {id} ({status}) does not have exactly the charge that captured it."},
     ),
     (
+        # What an order says of its money is the orders' table's; what was moved is the ledger's.
+        """
+        SELECT *, true AS wrong FROM (
+            SELECT coalesce(orders.id, order_id) AS id, coalesce(status, 'missing') AS status,
+                CASE WHEN paid_at IS NOT NULL THEN total ELSE 0 END AS owed,
+                coalesce(refunded, 0) AS owed_back, count(moves.id) AS moves,
+                count(*) FILTER (WHERE moves.kind = 'payment') AS payments,
+                count(*) FILTER (WHERE moves.user_id = orders.user_id) AS fitting,
+                coalesce(sum(amount) FILTER (WHERE moves.kind = 'payment'), 0) AS paid,
+                coalesce(sum(amount) FILTER (WHERE moves.kind = 'refund'), 0) AS returned
+            FROM orders FULL JOIN (
+                SELECT transfers.id, order_id, transfers.kind, amount, payer.user_id
+                FROM transfers LEFT JOIN accounts AS payer ON payer.id =
+                    CASE transfers.kind WHEN 'payment' THEN from_account_id ELSE to_account_id END
+                WHERE order_id IS NOT NULL AND transfers.kind IN ('payment', 'refund')
+            ) AS moves ON order_id = orders.id
+            GROUP BY orders.id, order_id
+        ) AS found
+        WHERE status = 'missing' OR moves <> fitting OR payments > 1
+            OR (paid, returned) <> (owed, owed_back)
+        """,
+        {
+            "wrong": "Order {id} ({status}) does not have exactly the payment and refunds it "
+            "tells of."
+        },
+    ),
+    (
         """
         SELECT holds.id, true AS wrong FROM holds LEFT JOIN accounts ON accounts.id = account_id
         WHERE accounts.kind IS DISTINCT FROM 'user'

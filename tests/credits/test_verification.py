@@ -23,6 +23,7 @@ UNGUARDED = (
     "ALTER TABLE accounts DISABLE TRIGGER USER",
     "ALTER TABLE users DISABLE TRIGGER USER",
     "ALTER TABLE holds DISABLE TRIGGER USER",
+    "ALTER TABLE orders DISABLE TRIGGER USER",
     "ALTER TABLE holds DROP CONSTRAINT fk_holds_account_id_accounts",
     "ALTER TABLE transfers DROP CONSTRAINT ck_transfers_order,"
     " DROP CONSTRAINT ck_transfers_reverses, DROP CONSTRAINT ck_transfers_hold,"

@@ -24,9 +24,13 @@ CHARGE = ONE.format("kind = 'charge' AND hold_id IS NULL").replace(
     "ORDER BY id", "ORDER BY id DESC"
 )
 PAYMENT, TRANSFER = ONE.format("kind = 'payment'"), ONE.format("kind = 'transfer'")
-REVERSAL = ONE.format("kind = 'reversal'")
+REVERSAL, REFUND = ONE.format("kind = 'reversal'"), ONE.format("kind = 'refund'")
+BEFORE = "(SELECT old.{0} FROM transfers AS old WHERE old.id = transfers.id) AS {0}"
+ORDER = "Order {order_id} ({status}) does not have exactly the payment and refunds it tells of."
+# All orders here are paid and then refunded.
+MISSING, KNOWN = ORDER.replace("{status}", "missing"), ORDER.replace("{status}", "refunded")
 
-# What changes, and what is said of the row that it returns.
+# What changes, and what is said of the row that it returns, in one sentence or more.
 DAMAGES = {
     "a hold that the account doesn't know of": (
         f"UPDATE holds SET amount = amount + 1 WHERE id = {SOME_HOLD.format('held')}"
@@ -70,8 +74,10 @@ DAMAGES = {
         "Hold {id} (missing) does not have exactly the charge that captured it.",
     ),
     "a payment of a hold": (
-        f"UPDATE transfers SET kind = 'payment', order_id = id WHERE id = {CAPTURE} RETURNING id",
+        f"UPDATE transfers SET kind = 'payment', order_id = id WHERE id = {CAPTURE}"
+        " RETURNING id, order_id",
         "Transfer {id} is a payment: a hold is captured by a charge.",
+        MISSING,
     ),
     "a hold of nobody": (
         NEW_HOLD.format(account="00000000-0000-7000-8000-00000000000e") + " RETURNING id",
@@ -82,8 +88,10 @@ DAMAGES = {
         "Hold {id} is of no user's account.",
     ),
     "a payment without an order": (
-        f"UPDATE transfers SET order_id = NULL WHERE id = {PAYMENT} RETURNING id",
+        f"UPDATE transfers SET order_id = NULL WHERE id = {PAYMENT}"
+        f" RETURNING id, {BEFORE.format('order_id')}",
         "Transfer {id} is a payment: payments and refunds, and no others, have an order.",
+        KNOWN,
     ),
     "a charge for an order": (
         f"UPDATE transfers SET order_id = id WHERE id = {CHARGE} RETURNING id",
@@ -94,8 +102,10 @@ DAMAGES = {
         "Transfer {id} is a reversal: reversals, and no others, take a transfer back.",
     ),
     "a refund that takes a charge back": (
-        f"UPDATE transfers SET kind = 'refund', order_id = id WHERE id = {REVERSAL} RETURNING id",
+        f"UPDATE transfers SET kind = 'refund', order_id = id WHERE id = {REVERSAL}"
+        " RETURNING id, order_id",
         "Transfer {id} is a refund: reversals, and no others, take a transfer back.",
+        MISSING,
     ),
     "a reversal of something else": (
         f"UPDATE transfers SET reverses_id = {TRANSFER}"
@@ -111,8 +121,50 @@ DAMAGES = {
         "UPDATE transfers SET kind = 'payment', order_id = id WHERE id ="
         f" (SELECT reverses_id FROM transfers WHERE id = {REVERSAL})"
         " RETURNING (SELECT back.id FROM transfers AS back WHERE back.reverses_id = transfers.id)"
-        " AS id, id AS reverses_id",
+        " AS id, id AS reverses_id, order_id",
         "Transfer {id} does not take {reverses_id} back: whole, once, along its way.",
+        MISSING,
+    ),
+    "an order that was paid by nothing": (
+        f"UPDATE transfers SET kind = 'charge', order_id = NULL WHERE id = {PAYMENT}"
+        f" RETURNING {BEFORE.format('order_id')}",
+        KNOWN,
+    ),
+    "an order that was refunded by nothing": (
+        f"UPDATE transfers SET kind = 'grant', order_id = NULL WHERE id = {REFUND}"
+        f" RETURNING {BEFORE.format('order_id')}",
+        KNOWN,
+    ),
+    "an order that was paid twice": (
+        "UPDATE transfers SET kind = 'payment', order_id = paid.order_id"
+        f" FROM (SELECT order_id FROM transfers WHERE id = {PAYMENT}) AS paid"
+        f" WHERE id = {TRANSFER} RETURNING paid.order_id",
+        KNOWN,
+    ),
+    "an order that costs more than was paid": (
+        "UPDATE orders SET status = 'partially_refunded', subtotal = subtotal + 1,"
+        " total = total + 1"
+        f" WHERE id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
+        " RETURNING id AS order_id, status",
+        ORDER,
+    ),
+    "an order that forgot its payment": (
+        "UPDATE orders SET status = 'placed', paid_at = NULL, refunded = 0"
+        f" WHERE id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
+        " RETURNING id AS order_id, status",
+        ORDER,
+    ),
+    "an order that forgot its refund": (
+        "UPDATE orders SET status = 'paid', refunded = 0"
+        f" WHERE id = (SELECT order_id FROM transfers WHERE id = {REFUND})"
+        " RETURNING id AS order_id, status",
+        ORDER,
+    ),
+    "an order that somebody else has paid": (
+        "UPDATE orders SET user_id = (SELECT id FROM users WHERE id <> user_id ORDER BY id LIMIT 1)"
+        f" WHERE id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
+        " RETURNING id AS order_id, status",
+        ORDER,
     ),
 }
 
@@ -135,7 +187,7 @@ def test_right_books_of_every_kind_are_right(filled: Settings) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_named(filled: Settings, damage: str) -> None:
-    statement, sentence = DAMAGES[damage]
+    statement, *sentences = DAMAGES[damage]
     with damaging(filled) as connection:
         damaged: Any = connection.execute(text(statement)).mappings().one()
-    assert list(verify()) == [sentence.format(**damaged)]
+    assert sorted(verify()) == sorted(sentence.format(**damaged) for sentence in sentences)
