@@ -94,10 +94,14 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, app: str | None = "tests.server.small:app", **variables: str
+    folder: Path,
+    *options: str,
+    app: str | None = "tests.server.small:app",
+    port: int | None = None,
+    **variables: str,
 ) -> Iterator[Server]:
     """Run gunicorn on an application until the block ends, answering from the first moment."""
-    port = free_port()
+    port = port or free_port()
     log = folder / f"log-{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
