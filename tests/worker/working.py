@@ -16,7 +16,7 @@ from app.platform.settings import PROJECT_ROOT, Settings
 from tests import canaries
 from tests.database import variables
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass
