@@ -51,9 +51,9 @@ _HELD = (
     .where(users.c.id == _OF)
     .with_for_update(key_share=True)
 )
-# Position in bytes, not in characters: the answer is kept as it went out.
-_SHOWS_THE_USER = func.position(
-    bindparam("shown", type_=LargeBinary).op("IN", is_comparison=True)(_idempotency_keys.c.body)
+# An answer that shows a user begins with the id; the index ix_idempotency_keys_shown is of this.
+_SHOWN_ID: Final = func.substring(
+    _idempotency_keys.c.body, literal_column("8"), literal_column("36"), type_=LargeBinary
 )
 _DELETIONS: Final = (
     # What is about the user, and what the user did to others: its address is the user's.
@@ -67,7 +67,9 @@ _DELETIONS: Final = (
     ),
     # With the answers that staff got, which show the user and have a version.
     delete(_idempotency_keys).where(_idempotency_keys.c.user_id == _OF),
-    delete(_idempotency_keys).where(_idempotency_keys.c.etag.is_not(None), _SHOWS_THE_USER > 0),
+    delete(_idempotency_keys).where(
+        _idempotency_keys.c.etag.is_not(None), _SHOWN_ID == bindparam("shown", type_=LargeBinary)
+    ),
     # With those that were asked for by the address alone.
     delete(mails).where(
         or_(mails.c.user_id == _OF, mails.c.email_key == bindparam("of_email_key"))
@@ -180,7 +182,7 @@ def erase(user_id: UUID, *, begun_by: datetime, actor: Actor) -> bool:
         parameters = {
             "of_user": user_id,
             "of_email_key": user.email_key,
-            "shown": f'"id":"{user_id}"'.encode(),
+            "shown": str(user_id).encode(),
             "nobodys_email": f"{user_id}@{DOMAIN}",
             "nobodys_hash": nobodys_hash,
             "now": clock.now(),
