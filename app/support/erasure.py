@@ -52,7 +52,7 @@ _HELD = (
     .with_for_update(key_share=True)
 )
 # An answer that shows a user begins with the id; the index ix_idempotency_keys_shown is of this.
-_SHOWN_ID: Final = func.substring(
+_shown_id: Final = func.substring(
     _idempotency_keys.c.body, literal_column("8"), literal_column("36"), type_=LargeBinary
 )
 _DELETIONS: Final = (
@@ -68,7 +68,7 @@ _DELETIONS: Final = (
     # With the answers that staff got, which show the user and have a version.
     delete(_idempotency_keys).where(_idempotency_keys.c.user_id == _OF),
     delete(_idempotency_keys).where(
-        _idempotency_keys.c.etag.is_not(None), _SHOWN_ID == bindparam("shown", type_=LargeBinary)
+        _idempotency_keys.c.etag.is_not(None), _shown_id == bindparam("shown", type_=LargeBinary)
     ),
     # With those that were asked for by the address alone.
     delete(mails).where(
