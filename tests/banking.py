@@ -15,7 +15,7 @@ from app.credits import holds, ledger, service
 from app.credits.errors import AlreadyReversed, HoldEnded, InsufficientCredits
 from app.orders import cancellation
 from app.orders import service as orders
-from app.orders.order_errors import OrderState, RefundExceedsPayment
+from app.orders.errors import OrderState, RefundExceedsPayment
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.users import service as users
