@@ -19,10 +19,13 @@ from app.webhooks.values import Failure
 # The addresses of the internet. What else there is of IPv6 leads to machines of the network itself,
 # or is IPv4 in disguise: mapped, compatible, translated (NAT64).
 _INTERNET: Final = ip_network("2000::/3")
-# Within it, what leads to IPv4 in another disguise (Teredo is in the first, 6to4 the second).
-_WAYS_ROUND: Final = (ip_network("2001::/23"), ip_network("2002::/16"))
-# The relays of 6to4.
-_RELAYS: Final = ip_network("192.88.99.0/24")
+# What is no machine of the internet, though `is_global` of some version of Python says so: numbers
+# that are kept for protocols and for books, and IPv4 in other disguises: the relays of 6to4,
+# Teredo (within 2001::/23), 6to4.
+_KEPT: Final = tuple(
+    ip_network(each)
+    for each in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")
+)
 # What APP_WEBHOOKS_ALLOW_PRIVATE opens: this machine, and the networks that people number
 # themselves. Never 169.254.0.0/16, where clouds tell a machine its own credentials.
 _OWN: Final = tuple(
@@ -131,9 +134,9 @@ def may_be_called(address: IPv4Address | IPv6Address) -> bool:
         return True
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
-    if isinstance(address, IPv4Address):
-        return address not in _RELAYS
-    return address in _INTERNET and not any(address in network for network in _WAYS_ROUND)
+    if isinstance(address, IPv6Address) and address not in _INTERNET:
+        return False
+    return not any(address in network for network in _KEPT)
 
 
 def _problem(url: str) -> str | None:

@@ -30,7 +30,6 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes) -> int:
     try:
         with closing(_connected(destination, found, end)) as connected:
             connection = HTTPConnection(destination.host, destination.port)
-            # Only what HTTPConnection asks of a socket: it can't be given a deadline otherwise.
             connection.sock = cast("socket.socket", _Line(connected, end))
             connection.request(
                 "POST",
@@ -90,8 +89,8 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class _Line(io.RawIOBase):
-    """A connection with one deadline for all that goes over it, and a limit to what comes.
+class _Line:
+    """A connection with one deadline for all that goes over it: what HTTPConnection asks of one.
 
     The time-out of a socket is one of each read: an endpoint that sends a byte a second would hold
     it for ever.
@@ -101,7 +100,6 @@ class _Line(io.RawIOBase):
         """Take the connection and the moment of its end, in monotonic time."""
         self._socket = connected
         self._end = end
-        self._room = ANSWER_BYTES
 
     def sendall(self, data: bytes) -> None:
         """Send all of it.
@@ -114,8 +112,21 @@ class _Line(io.RawIOBase):
             rest = rest[self._socket.send(rest) :]
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """Return what `http.client` reads the answer from."""
-        return io.BufferedReader(self)
+        """Return what the answer is read from."""
+        return io.BufferedReader(_Answer(self._socket, self._end))
+
+    def close(self) -> None:
+        """Leave it to whoever has connected."""
+
+
+class _Answer(io.RawIOBase):
+    """What comes over a connection until its end, and no more than ANSWER_BYTES of it."""
+
+    def __init__(self, connected: socket.socket, end: float) -> None:
+        """Take the connection and the moment of its end, in monotonic time."""
+        self._socket = connected
+        self._end = end
+        self._room = ANSWER_BYTES
 
     def readable(self) -> bool:
         """Tell that it can be read."""
