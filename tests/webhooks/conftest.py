@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from flask import Flask
 from sqlalchemy import Row
 
 from app.platform.actor import Actor
@@ -24,7 +25,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def make_webhook(pool: None, sql: Sql) -> Iterator[Callable[..., dict[str, Any]]]:
+def make_webhook(app: Flask, sql: Sql) -> Iterator[Callable[..., dict[str, Any]]]:
     """A function that makes a webhook; before and after the test there is none."""
     clear(sql)
 
