@@ -41,8 +41,8 @@ def run(settings: Settings, *, grace: float) -> None:
     Running jobs are finished. What takes longer than `grace` seconds is handed to another worker.
     """
     logging.report_uncaught()
-    # One more for the relay, and one for webhooks.
-    db.open_pool(settings, size=CONCURRENCY + 2)
+    # One more for the relay and the lanes, which hold it for a moment at a time.
+    db.open_pool(settings, size=CONCURRENCY + 1)
     sentry.start(settings)
     try:
         asyncio.run(_serve(settings, grace))

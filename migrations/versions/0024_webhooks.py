@@ -111,33 +111,38 @@ ALTER TABLE outbox_events ADD COLUMN data json;
 # The triggers tell, and not the application: so whoever changes a row tells of it, old code and
 # commands too, a transfer needs no further round trip, and what is rolled back tells nothing.
 TELLING = """
--- Whether anybody wants to know. Of a handful of rows, and before anything else is done.
+-- Whether anybody wants to know: of a handful of rows, before anything else is done. All of these
+-- are in PL/pgSQL, which keeps its plans: SQL would plan them anew in each transaction.
 CREATE FUNCTION is_awaited_v1(p_event text) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM webhooks WHERE active AND events && ARRAY[p_event, '*'])
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM webhooks WHERE active AND events && ARRAY[p_event, '*']);
+END $$;
 REVOKE ALL ON FUNCTION is_awaited_v1(text) FROM PUBLIC;
 
 -- The id is random: it is that of no row which anybody would look for by its time.
 CREATE FUNCTION tell_v1(p_event text, p_subject_id uuid, p_data json, p_at timestamptz)
-RETURNS void LANGUAGE sql SET search_path = pg_catalog, public, pg_temp AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
     INSERT INTO outbox_events (id, topic, subject_id, data, created_at)
-    VALUES (gen_random_uuid(), p_event, p_subject_id, p_data, p_at)
-$$;
+    VALUES (gen_random_uuid(), p_event, p_subject_id, p_data, p_at);
+END $$;
 REVOKE ALL ON FUNCTION tell_v1(text, uuid, json, timestamptz) FROM PUBLIC;
 
 -- A time as the API writes it.
 CREATE FUNCTION shown_time_v1(p_time timestamptz) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT replace(to_char(p_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        '.000000Z', 'Z')
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN replace(to_char(p_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        '.000000Z', 'Z');
+END $$;
 REVOKE ALL ON FUNCTION shown_time_v1(timestamptz) FROM PUBLIC;
 
 -- An order with its items, as the API shows it.
 CREATE FUNCTION shown_order_v1(p_order orders) RETURNS json
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT json_build_object(
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    RETURN json_build_object(
         'id', p_order.id, 'user_id', p_order.user_id, 'status', p_order.status,
         'subtotal', p_order.subtotal, 'discount', p_order.discount, 'total', p_order.total,
         'refunded', p_order.refunded,
@@ -151,8 +156,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
             SELECT json_agg(json_build_object(
                 'product_id', product_id, 'sku', sku, 'name', name, 'unit_price', unit_price,
                 'quantity', quantity, 'total', total) ORDER BY position)
-            FROM order_items WHERE order_id = p_order.id))
-$$;
+            FROM order_items WHERE order_id = p_order.id));
+END $$;
 REVOKE ALL ON FUNCTION shown_order_v1(orders) FROM PUBLIC;
 """
 
