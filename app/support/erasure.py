@@ -31,11 +31,13 @@ from app.platform.db import Base, reading, transaction
 from app.platform.errors import InvalidState
 from app.platform.idempotency import IdempotencyKey
 from app.platform.logging import get_logger
+from app.platform.outbox import outbox_events
 from app.support.models import exports
 from app.support.values import SETTLED, UNDOABLE
 from app.users import administration, passwords
 from app.users.models import users
 from app.users.values import Status
+from app.webhooks.models import webhook_events
 
 log = get_logger(__name__)
 
@@ -77,6 +79,14 @@ _DELETIONS: Final = (
     delete(login_sessions).where(login_sessions.c.user_id == _OF),
     delete(api_keys).where(api_keys.c.user_id == _OF),
     delete(exports).where(exports.c.user_id == _OF),
+    # What apps were told of the user, and are to be told still; the end of it is told below.
+    # In the order in which a worker makes the one of the other: it hides none from us.
+    delete(outbox_events).where(
+        outbox_events.c.subject_id == _OF, outbox_events.c.data.is_not(None)
+    ),
+    delete(webhook_events).where(
+        webhook_events.c.subject_id == _OF, func.starts_with(webhook_events.c.type, "user.")
+    ),
 )
 _OVERWRITE = (
     update(users)
