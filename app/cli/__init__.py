@@ -1,0 +1,28 @@
+"""The operator's commands, a module for each noun: `flask users …`, `keys …`, `credits …`.
+
+Thin: they call the services that the routes call, and print what came of it.
+"""
+
+import click
+from flask import Flask
+
+from app.cli.auth import auth
+from app.cli.credits import credits_
+from app.cli.keys import keys
+from app.cli.mail import mail
+from app.cli.processes import health, worker
+from app.cli.users import users
+from app.platform import migrations
+from app.platform.settings import Settings
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Add the commands, when it is `flask` that made the application.
+
+    A worker doesn't need them, and Alembic, which `flask db` brings, would cost it 6 MB.
+    """
+    if click.get_current_context(silent=True) is None:
+        return
+    migrations.install(app, settings)
+    for command in (users, auth, keys, credits_, mail, worker, health):
+        app.cli.add_command(command)
