@@ -18,6 +18,7 @@ def install(app: Flask, settings: Settings) -> None:
     from app.cli.auth import auth
     from app.cli.backups import backup, restore_drill
     from app.cli.credits import credits_
+    from app.cli.doctor import doctor
     from app.cli.keys import keys
     from app.cli.mail import mail
     from app.cli.processes import health, worker
@@ -25,5 +26,7 @@ def install(app: Flask, settings: Settings) -> None:
     from app.platform import migrations
 
     migrations.install(app, settings)
-    for command in (users, auth, keys, credits_, mail, worker, health, backup, restore_drill):
+    for group in (users, auth, keys, credits_, mail):
+        app.cli.add_command(group)
+    for command in (worker, health, backup, restore_drill, doctor):
         app.cli.add_command(command)

@@ -18,7 +18,6 @@ from alembic import command as alembic
 from flask import Flask
 from sqlalchemy import make_url
 
-from app import create_app
 from app.keys import rotation
 from app.platform import db, migrations
 from app.platform.settings import Settings
@@ -26,10 +25,11 @@ from app.upkeep import backup, programs
 from app.upkeep.backup import BackupFailed
 from app.upkeep.programs import ProgramFailed
 from tests.banking import make_bank
-from tests.commands import command, flask
+from tests.commands import flask
 from tests.database import Databases, pool_on, variables
 
 Sql = Callable[..., list[Any]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 Drill = Callable[[Settings, Path], tuple[list[str], str]]
 GOOD = "The backup is good: it was restored, and its books are right."
 PATIENCE = 20.0
@@ -54,7 +54,7 @@ def made(bank: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def drill(databases: Databases, settings: Settings, app: Flask) -> Iterator[Drill]:
+def drill(databases: Databases, command: Command) -> Drill:
     """A function that does a drill on the tests' server; returns what is wrong, and what it did."""
 
     def run(database: Settings, file: Path) -> tuple[list[str], str]:
@@ -64,9 +64,7 @@ def drill(databases: Databases, settings: Settings, app: Flask) -> Iterator[Dril
             assert found.pop() == GOOD
         return found, done.stderr
 
-    yield run
-    # A command makes an application, which configures this process.
-    create_app(settings)
+    return run
 
 
 def names(folder: Path) -> list[str]:
@@ -152,7 +150,12 @@ def test_a_drill_refuses_a_backup_of_a_version_that_is_too_new(
 
 @pytest.mark.parametrize("missing", [1.0, 0.5, 0.001])
 def test_a_drill_refuses_a_file_that_is_not_whole(
-    bank: Settings, made: Path, databases: Databases, tmp_path: Path, missing: float
+    bank: Settings,
+    made: Path,
+    databases: Databases,
+    command: Command,
+    tmp_path: Path,
+    missing: float,
 ) -> None:
     whole = made.read_bytes()
     broken = tmp_path / "broken.dump"
