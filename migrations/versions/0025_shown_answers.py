@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0028_shown_answers"
-down_revision = "0023_orders_valid"
+revision = "0025_shown_answers"
+down_revision = "0024_webhooks"
 branch_labels = None
 depends_on = None
 
