@@ -7,22 +7,17 @@ from typing import Any
 import pytest
 
 from app.platform import clock, ids
-from app.platform.actor import Actor
-from app.webhooks import destinations, service
-from tests import canaries
+from app.webhooks import destinations
+from tests import hooks
 from tests.webhooks.listening import Receiver, listening
 from tests.worker.office import Office
 from tests.worker.working import wait_until, working
-
-OPERATOR = Actor(kind="cli")
 
 
 def make_webhook(office: Office, url: str) -> dict[str, Any]:
     """Make a webhook that wants everything."""
     destinations.configure(office.settings)
-    made = service.create(actor=OPERATOR, url=url, events=["*"], description=None, active=True)
-    canaries.watch(made["secret"])
-    return made
+    return hooks.make_webhook(url)
 
 
 def happen(office: Office, number: int) -> None:
