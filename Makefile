@@ -13,7 +13,8 @@ CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/platform/guard
 TEST_PROCESSES := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 # What a PostgreSQL other than the embedded one could do otherwise.
-DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
+DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py \
+	tests/webhooks/test_events.py
 
 # What is worth more rounds than a developer waits for.
 LONG_TESTS := $(wildcard tests/*/test_*_races.py) tests/auth/test_mail_tokens.py tests/credits/test_concurrency.py \
@@ -38,7 +39,7 @@ test: .venv/.dev ## run the tests with coverage, on a PostgreSQL of their own or
 		$(BIN)/coverage report --include=$$module --fail-under=100 || exit 1; \
 	done
 
-test-database: .venv/.dev ## run the ledger's and the migrations' tests on the PostgreSQL of TEST_DATABASE_URL
+test-database: .venv/.dev ## run the tests of the ledger, the migrations and the triggers on the PostgreSQL of TEST_DATABASE_URL
 	@test -n "$$TEST_DATABASE_URL" || { echo "Set TEST_DATABASE_URL to a role that may create databases and roles." >&2; exit 1; }
 	$(BIN)/pytest --numprocesses=auto $(DATABASE_TESTS)
 
