@@ -9,12 +9,16 @@ import ctypes
 import os
 from pathlib import Path
 
-from app.platform import logging, metrics, startup
+from app.platform import logging, master, metrics, startup, time_limits
 
 # Here and not in a worker: gunicorn would bind first, and start failing workers for ever.
 settings = startup.settings_or_exit()
+# What a worker may need from SIGTERM to its end: the moment in which it still accepts, the longest
+# request, and the time to clean up. Whoever runs the service waits longer before killing it.
+graceful_timeout = time_limits.graceful_seconds()
 with startup.exit_when_refused():
     startup.connections_per_worker(settings)
+    time_limits.check(settings, graceful_timeout=graceful_timeout)
 
 logging.configure(settings)
 # All processes count into files of the master; these must be chosen before the first metric.
@@ -52,11 +56,6 @@ reload_extra_files = [str(path) for path in sorted(Path("app").rglob("*.py"))]
 # Above the 60 s for which proxies commonly keep idle connections: were it shorter, we would close
 # one just as the proxy sends a request on it. It also limits how long a request's head may take.
 keepalive = 75
-# Time to finish after SIGTERM. It holds the longest request (30 s, of which 10 s for the body; the
-# database gives up before: locks after 3 s, statements after 10 s), the second in which the worker
-# still accepts, and the 3 s before the end at which streams are cut. Idle connections are closed
-# at once. Whoever runs the service must wait longer before killing it: 45 s or more.
-graceful_timeout = 40
 # Not a limit for requests (those have their deadline) but for a worker's heartbeat: one whose loop
 # stands still for so long is replaced.
 timeout = 30
@@ -77,6 +76,13 @@ accesslog = None
 # gunicorn's other messages go through our formatter.
 errorlog = None
 logger_class = "app.platform.worker.Logger"
+
+
+def on_starting(server):
+    """Take over the signals to the master; check what an option may have changed above."""
+    with startup.exit_when_refused():
+        time_limits.check(settings, graceful_timeout=server.cfg.graceful_timeout)
+    master.take_over(server)
 
 
 def pre_fork(server, worker):

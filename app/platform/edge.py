@@ -22,7 +22,13 @@ from flask import Flask
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from app.platform import errors, logging, metrics, origin, request_body, sentry
-from app.platform.deadlines import BodyDeadline, Deadline, RequestDeadline
+from app.platform.deadlines import (
+    BODY_SECONDS,
+    REQUEST_SECONDS,
+    BodyDeadline,
+    Deadline,
+    RequestDeadline,
+)
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
 
@@ -31,9 +37,6 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-# Above the database's limits on statements, below gunicorn's graceful_timeout.
-DEADLINE_SECONDS = 30.0
-BODY_SECONDS = 10.0
 PROBES = frozenset({"/health", "/healthz", "/ready", "/metrics"})
 EXPOSED_HEADERS = (
     "X-Request-Id", "ETag", "Location", "Retry-After", "Idempotent-Replayed",
@@ -61,7 +64,7 @@ class Edge:
         wsgi_app: WSGIApp,
         *,
         settings: Settings,
-        deadline_seconds: float = DEADLINE_SECONDS,
+        deadline_seconds: float = REQUEST_SECONDS,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         """Wrap an application; deadlines count only where `deadlines.start_sweep` ran."""

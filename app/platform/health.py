@@ -1,6 +1,7 @@
 """Answers probes, metrics and the front page: what machines ask without signing in."""
 
 import hmac
+import mmap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
@@ -18,13 +19,26 @@ from app.platform.settings.addresses import port_of
 Check = Callable[[], str]
 READY_SECONDS = 1.0
 KEPT_SECONDS = 1.0
-_stopping = False
+# Memory that the master shares with its workers, because only the master knows: a worker that is
+# told to end may also be replaced, and the service goes on.
+_stopping = mmap.mmap(-1, 1)
+_readiness: "Readiness | None" = None
 
 
 def announce_stop() -> None:
-    """Let `/ready` answer 503 from now on: this process is about to stop."""
-    global _stopping
-    _stopping = True
+    """Let `/ready` answer 503 from now on, in all workers of this master: the service will stop."""
+    _stopping[0] = 1
+
+
+def stop_is_announced() -> bool:
+    """Tell whether the service is about to stop."""
+    return _stopping[0] == 1
+
+
+def faults() -> dict[str, str]:
+    """Return the checks of `/ready` that this process doesn't pass, and what is wrong."""
+    checks = _readiness.checks() if _readiness else {}
+    return {name: result for name, result in checks.items() if result != "ok"}
 
 
 def install(
@@ -39,7 +53,9 @@ def install(
     `checks` are what features need on top of the platform; each returns `ok` or what is wrong.
     `gauges` reads numbers for `/metrics`, in one statement.
     """
+    global _readiness
     readiness, read_numbers = Readiness(checks), Gauges(gauges)
+    _readiness = readiness
 
     def health() -> Response:
         return http.respond({"status": "ok", "version": settings.version})
@@ -94,7 +110,7 @@ class Readiness:
 
     def checks(self) -> dict[str, str]:
         """Return the name of each check and its result, `ok` when it passed."""
-        if _stopping:
+        if stop_is_announced():
             return {"service": "stopping"}
         with self._one_at_a_time:
             if monotonic() >= self._until:

@@ -8,7 +8,6 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from psycopg2.extensions import connection as DatabaseConnection
@@ -18,16 +17,31 @@ from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_setti
 
 CLOSE_POOL_SECONDS = 3.0
 FLUSH_SECONDS = 2.0
+_settings: Settings | None = None
+# The size of each worker's pool; asked for once, so that all workers have the same.
+_connections: dict[Settings, int | None] = {}
 
 
-@cache
 def settings_or_exit() -> Settings:
-    """Return the settings of this process, read once: SIGHUP replaces workers, not settings.
+    """Return the settings of this process: read once, or what was given to `adopt` since.
 
     Ends the process with status 78 when they can't be used.
     """
+    global _settings
     with exit_when_refused():
-        return load_settings()
+        _settings = _settings or load_settings()
+    return _settings
+
+
+def adopt(settings: Settings, *, connections: int | None) -> None:
+    """Let these settings count for all that is made from now on, in this process and its forks.
+
+    `connections` is what `connections_per_worker` said of them.
+    """
+    global _settings
+    _settings = settings
+    _connections.clear()
+    _connections[settings] = connections
 
 
 @contextmanager
@@ -40,12 +54,21 @@ def exit_when_refused() -> Iterator[None]:
         sys.exit(EXIT_CODE)
 
 
-@cache
 def connections_per_worker(settings: Settings) -> int | None:
     """Return the size of each worker's pool, or None while the database can't be asked.
 
     Raises SettingsError in staging and production when all workers together want more connections
     than the server has.
+    """
+    if settings not in _connections:
+        _connections[settings] = ask_for_connections(settings)
+    return _connections[settings]
+
+
+def ask_for_connections(settings: Settings) -> int | None:
+    """Do the same by asking the database anew, whatever was known before.
+
+    Raises SettingsError.
     """
     limit = db.server_limit(settings)
     if limit is None:

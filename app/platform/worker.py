@@ -21,7 +21,7 @@ from gevent.server import StreamServer
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.platform import deadlines, health, logging
+from app.platform import deadlines, health, logging, startup
 from app.platform.deadlines import RequestDeadline
 
 # A stream ends when the client takes nothing for this long.
@@ -30,14 +30,17 @@ SEND_SECONDS = 30.0
 # and the client, still sending, would never see the answer. Both limits keep that from lasting.
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 32 << 20
-# While it stops, a worker still accepts for a moment: until the balancer has seen `/ready`.
+# While it stops, a worker still accepts for a moment: clients that come just now are served. What a
+# balancer needs to look elsewhere is another time: the master waits for it (master.py).
 ACCEPT_SECONDS = 0.5
 # What a client has on its way on a kept connection, when the listener closes, is still answered.
 IDLE_GRACE_SECONDS = 0.3
 PAUSE_SECONDS = 0.1
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-# The worker must be done before the master kills it at graceful_timeout, without a log line.
-CUT_BEFORE_KILL_SECONDS = 3.0
+# The worker must be done before the master kills it at graceful_timeout, without a log line: cut
+# requests clean up, the pool is closed, and what is left for Sentry is sent.
+CLEAN_UP_SECONDS = 3.0
+CUT_BEFORE_KILL_SECONDS = CLEAN_UP_SECONDS + startup.CLOSE_POOL_SECONDS + startup.FLUSH_SECONDS
 # One Ctrl-C reaches a worker twice: from the terminal, and from the master.
 SAME_KEYPRESS_SECONDS = 1.0
 log = logging.get_logger(__name__)
@@ -144,7 +147,6 @@ class Worker(GeventWorker):
         while self.alive:
             self._pause()
         began = monotonic()
-        health.announce_stop()
         for request in self._answered:
             request.force_close()
         while monotonic() < began + ACCEPT_SECONDS:
@@ -175,6 +177,9 @@ class Worker(GeventWorker):
         self._idle.pop(sock, None)
         self._answered.add(req)
         sock.settimeout(SEND_SECONDS)
+        if health.stop_is_announced():
+            # The client's next request shall go to a server that stays.
+            req.force_close()
         answering = Answering(sock, req)
         try:
             super().handle_request(listener_name, req, answering, addr)
@@ -229,13 +234,21 @@ class Worker(GeventWorker):
         return server
 
     def _finish(self, servers: list[StreamServer], began: float) -> None:
-        """Let running requests end; close what is idle, and cut what would outlast the stop."""
-        closed_at = monotonic()
-        cut_at = began + self.cfg.graceful_timeout - CUT_BEFORE_KILL_SECONDS
+        """Let running requests end; close what is idle, and cut what would outlast the stop.
+
+        A worker that only makes room for another one is in no hurry to close: a request may be on
+        its way just then, and would be lost. Meanwhile each answer sends its client to the others.
+        """
+        closed_at, patience = monotonic(), 0.0
+        if not health.stop_is_announced():
+            patience = startup.settings_or_exit().server_drain_seconds
+        cut_at = began + patience + self.cfg.graceful_timeout - CUT_BEFORE_KILL_SECONDS
         while any(server.pool for server in servers):
             now = monotonic()
+            hurry = health.stop_is_announced()
+            grace = IDLE_GRACE_SECONDS if hurry else max(IDLE_GRACE_SECONDS, patience)
             for client, since in list(self._idle.items()):
-                if now - max(since, closed_at) >= IDLE_GRACE_SECONDS:
+                if now - max(since, closed_at) >= grace:
                     _stop_reading(client)
             if now >= cut_at or self._in_a_hurry:
                 cut_at, self._in_a_hurry = inf, False

@@ -87,8 +87,9 @@ class Server:
         return self.log.read_text()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of one event."""
-        every = [json.loads(line) for line in self.text().splitlines()]
+        """Return the log lines of one event; one that is just being written isn't there yet."""
+        whole, _, _ = self.text().rpartition("\n")
+        every = [json.loads(line) for line in whole.splitlines()]
         return [line for line in every if line["event"] == event]
 
 
@@ -97,17 +98,21 @@ def serving(
     folder: Path,
     *options: str,
     app: str | None = "tests.server.small:app",
-    port: int | None = None,
+    root: Path = ROOT,
     **variables: str,
 ) -> Iterator[Server]:
-    """Run gunicorn on an application until the block ends, answering from the first moment."""
-    port = port or free_port()
+    """Run gunicorn on an application until the block ends, answering from the first moment.
+
+    `root` is the project's folder, or that of a copy with other files. A port that isn't given
+    among the variables is a free one.
+    """
+    port = int(variables.setdefault("APP_SERVER_PORT", str(free_port())))
     log = folder / f"log-{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(*options, app=app),
-            cwd=ROOT,
-            env=environment(folder, APP_SERVER_PORT=str(port), **variables),
+            cwd=root,
+            env=environment(folder, **variables),
             stderr=output,
             # As in a terminal of its own: a test can press Ctrl-C for the whole group.
             start_new_session=True,

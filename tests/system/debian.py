@@ -32,6 +32,14 @@ def redis() -> str:
     return found
 
 
+def haproxy() -> str:
+    """Return the path of HAProxy."""
+    found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if found is None:
+        pytest.fail("HAProxy is missing: apt install haproxy", pytrace=False)
+    return found
+
+
 def postgresql() -> Path:
     """Return the folder with the programs of the newest PostgreSQL server, 15 or later."""
     versions = {

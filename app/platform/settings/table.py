@@ -44,6 +44,19 @@ class Settings:
     server_workers: int = field(
         metadata=about(values.number(1, 512), "Worker processes.", absent="usable CPUs")
     )
+    server_drain_seconds: float = field(
+        metadata=about(
+            values.seconds(0, 600),
+            "Seconds that `/ready` says 503 before a stop begins, for balancers; 5 in staging and"
+            " production.",
+        )
+    )
+    server_stop_seconds: float = field(
+        metadata=about(
+            values.seconds(1, 3_600),
+            "Seconds after SIGTERM at which whoever runs the service kills it.",
+        )
+    )
     server_trusted_proxies: int = field(
         metadata=about(
             values.number(0, 16), "How many proxies in front of it add to `X-Forwarded-For`."
