@@ -22,7 +22,7 @@ from app.credits import keeping, verification
 from app.keys import rotation
 from app.keys.values import Change
 from app.mail import service as mail_service
-from app.platform import db, migrations
+from app.platform import db, migrations, server_state, startup
 from app.platform.actor import Actor
 from app.platform.errors import AppError
 from app.platform.settings import Settings
@@ -233,6 +233,8 @@ def worker(grace: float) -> None:
     # Nothing else needs its libraries.
     from app.worker import running
 
+    with startup.exit_when_refused():
+        server_state.check(_settings())
     running.run(_settings(), grace=grace)
 
 

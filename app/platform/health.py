@@ -9,7 +9,7 @@ from time import monotonic
 from flask import Flask, Response, request
 from gevent import Timeout, monkey
 
-from app.platform import db, http, metrics, migrations, psycopg2_gevent
+from app.platform import db, http, metrics, migrations, psycopg2_gevent, server_state
 from app.platform.errors import NotFound, Unauthenticated, Unavailable
 from app.platform.gauges import Gauge, Gauges
 from app.platform.guards import public
@@ -115,6 +115,8 @@ def _check(more: Mapping[str, Check]) -> dict[str, str]:
     try:
         with limit:
             with db.reading() as connection:
+                if (problem := server_state.shortcoming(connection)) is not None:
+                    return checks | {"database": problem}
                 found = migrations.current_revision(connection)
             # A database that is ahead is fine: it is migrated before the last old process has gone.
             migrated = found is not None and found >= _head()
