@@ -53,7 +53,7 @@ def test_a_connection_that_brings_its_limits_falls_short_of_nothing(settings: Se
 def test_behind_a_pooler_the_service_starts_once_its_role_has_the_limits(
     databases: Databases, pooled: Settings
 ) -> None:
-    with pytest.raises(SettingsError, match="without .*statement_timeout.* deploy/roles.sql"):
+    with pytest.raises(SettingsError, match=r"without .*statement_timeout.* deploy/roles\.sql"):
         startup.connections_per_worker(pooled)
     give_limits(databases, pooled)
     assert startup.connections_per_worker(pooled)
