@@ -58,7 +58,7 @@ bench: .venv/.bench ## measure speed, memory and start against yardsticks, in ab
 bench-timing: .venv/.embedded ## measure whether an answer tells by its time who has an account
 	@$(BIN)/python -m benchmarks.timing
 
-lint: .venv/.dev ## check style, types, imports, dependencies, container files, and that no secret is there
+lint: .venv/.dev ## check style, types, imports, dependencies, files for deployment, and that no secret is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -66,7 +66,8 @@ lint: .venv/.dev ## check style, types, imports, dependencies, container files, 
 	$(call DECLARED,options install_requires) > .venv/declared.txt
 	$(BIN)/deptry --requirements-files .venv/declared.txt $(DEPTRY) app migrations
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml deploy/compose.cluster.yaml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(MAKE) --no-print-directory secrets
 

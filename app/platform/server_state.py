@@ -46,7 +46,7 @@ def check(settings: Settings) -> None:
             return
         problem = (
             "APP_DATABASE_URL leads to a pooler, which refuses the time limits that connections"
-            " bring; set APP_DATABASE_POOLER=true, and give its role the limits of deploy/roles.sql."
+            " bring; set APP_DATABASE_POOLER=true, and give the role those of deploy/roles.sql."
         )
         raise SettingsError([problem], production=settings.is_production) from None
     # A standby becomes a primary while we wait; limits come by nobody's waiting.

@@ -39,25 +39,6 @@ from tests.system.replicated_postgres import DEPLOY, Pair, replicated_postgres
 from tests.worker.working import Worker, working
 
 CLIENTS, USERS, CREDITS, PRICE = 8, 20, 100_000, 30
-# What deploy/haproxy/haproxy.cfg is for, with our ports.
-BALANCER = """
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 60s
-    timeout server 60s
-    option forwardfor
-    option redispatch
-    retries 2
-frontend bursar
-    bind 127.0.0.1:{port}
-    default_backend web
-backend web
-    balance leastconn
-    option httpchk GET /ready
-    default-server check inter 250ms fastinter 100ms fall 1 rise 1
-{servers}
-"""
 
 
 @dataclass
@@ -91,15 +72,13 @@ class Pooler:
             self.process.wait()
 
     def _write(self, database_port: int) -> None:
-        text = (DEPLOY / "pgbouncer/pgbouncer.ini").read_text()
-        for ours, here in (
-            ("host=postgres port=5432", f"host=127.0.0.1 port={database_port}"),
-            ("listen_addr = 0.0.0.0", "listen_addr = 127.0.0.1"),
-            ("listen_port = 6432", f"listen_port = {self.port}"),
-            ("/etc/pgbouncer", str(self.folder)),
-        ):
-            assert ours in text
-            text = text.replace(ours, here)
+        here = {
+            "host=postgres port=5432": f"host=127.0.0.1 port={database_port}",
+            "listen_addr = 0.0.0.0": "listen_addr = 127.0.0.1",
+            "listen_port = 6432": f"listen_port = {self.port}",
+            "/etc/pgbouncer": str(self.folder),
+        }
+        text = _placed("pgbouncer/pgbouncer.ini", here)
         (self.folder / "pgbouncer.ini").write_text(text)
         password = PASSWORDS["BURSAR_APP_PASSWORD"]
         (self.folder / "userlist.txt").write_text(f'"bursar_app" "{password}"\n')
@@ -240,24 +219,30 @@ def _start(
         "APP_RATE_LIMIT_USER_PER_MINUTE": "1000000",
         "APP_SERVER_TRUSTED_PROXIES": "1",
     }
-    servers = [
-        running.enter_context(serving(folder, app=None, **variables(settings) | more))
-        for settings in through
-    ]
-    workers = [
-        running.enter_context(working(settings, folder, APP_LOG_LEVEL="info"))
-        for settings in (through[0], through[-1])
-    ]
-    return servers, workers
+
+    def serve(settings: Settings) -> Server:
+        return running.enter_context(serving(folder, app=None, **variables(settings) | more))
+
+    def work(settings: Settings) -> Worker:
+        return running.enter_context(working(settings, folder, APP_LOG_LEVEL="info"))
+
+    with ThreadPoolExecutor() as threads:
+        servers = threads.map(serve, through)
+        workers = threads.map(work, (through[0], through[-1]))
+        return list(servers), list(workers)
 
 
 @contextmanager
 def _balancing(folder: Path, servers: list[Server]) -> Iterator[int]:
     """Run HAProxy before the servers; give its port."""
     port = free_port()
-    lines = [f"    server web{i} 127.0.0.1:{each.port} check" for i, each in enumerate(servers)]
+    lines = [f"server web{i} 127.0.0.1:{each.port}" for i, each in enumerate(servers)]
+    here = {
+        "bind 0.0.0.0:8080": f"bind 127.0.0.1:{port}",
+        "server-template web 8 web:3000 resolvers names init-addr none": "\n    ".join(lines),
+    }
     config = folder / "haproxy.cfg"
-    config.write_text(BALANCER.format(port=port, servers="\n".join(lines)))
+    config.write_text(_placed("haproxy/cluster.cfg", here))
     process = subprocess.Popen([debian.haproxy(), "-q", "-db", "-f", str(config)])
     try:
         wait_for(f"http://127.0.0.1:{port}/ready", 200)
@@ -265,6 +250,15 @@ def _balancing(folder: Path, servers: list[Server]) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+def _placed(name: str, here: dict[str, str]) -> str:
+    """Return a file of deploy/ with our addresses in the place of its own."""
+    text = (DEPLOY / name).read_text()
+    for theirs, ours in here.items():
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    return text
 
 
 @contextmanager
