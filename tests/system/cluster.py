@@ -220,16 +220,17 @@ def _start(
         "APP_SERVER_TRUSTED_PROXIES": "1",
     }
 
-    def serve(settings: Settings) -> Server:
-        return running.enter_context(serving(folder, app=None, **variables(settings) | more))
-
-    def work(settings: Settings) -> Worker:
-        return running.enter_context(working(settings, folder, APP_LOG_LEVEL="info"))
-
-    with ThreadPoolExecutor() as threads:
-        servers = threads.map(serve, through)
-        workers = threads.map(work, (through[0], through[-1]))
-        return list(servers), list(workers)
+    workers = [
+        running.enter_context(working(settings, folder, wait=False, APP_LOG_LEVEL="info"))
+        for settings in (through[0], through[-1])
+    ]
+    servers = [
+        running.enter_context(serving(folder, app=None, **variables(settings) | more))
+        for settings in through
+    ]
+    for worker in workers:
+        worker.until("worker_started", patience=60)
+    return servers, workers
 
 
 @contextmanager

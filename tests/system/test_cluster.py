@@ -93,6 +93,7 @@ def test_a_standby_is_not_ready_and_nothing_is_acknowledged_before_it_has_it(
             time.sleep(1)
             assert shape.made(clients) == before
         shape.until_made(clients, before + 20)
+    books_are_right(shape.pooled)
 
 
 def test_a_primary_killed_under_load_is_replaced_and_nothing_is_lost(shape: Cluster) -> None:
