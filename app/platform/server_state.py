@@ -15,8 +15,8 @@ from app.platform.engine import SESSION, TIMEOUTS
 from app.platform.settings import Settings, SettingsError
 
 REQUIRED: Final = SESSION | TIMEOUTS
-# What PgBouncer says to a connection that brings its own limits.
-REFUSED: Final = "unsupported startup parameter: options"
+# What every PgBouncer says to a connection that brings its own limits; newer ones go on otherwise.
+REFUSED: Final = "unsupported startup parameter"
 _names = ", ".join(f"current_setting('{name}') AS {name}" for name in REQUIRED)
 _LOOK: Final = text(f"SELECT current_setting('transaction_read_only') AS read_only, {_names}")
 
@@ -33,8 +33,8 @@ def shortcoming(connection: Connection) -> str | None:
     return f"without {', '.join(lacking)}" if lacking else None
 
 
-def check(settings: Settings) -> None:
-    """See to it that our limits count, before anything is served; a database may be away.
+def check(settings: Settings) -> bool:
+    """See to it that our limits count before anything is served; tell if the database is there.
 
     Raises SettingsError.
     """
@@ -43,7 +43,7 @@ def check(settings: Settings) -> None:
             found = shortcoming(connection)
     except DBAPIError as fault:
         if REFUSED not in str(fault.orig):
-            return
+            return False
         problem = (
             "APP_DATABASE_URL leads to a pooler, which refuses the time limits that connections"
             " bring; set APP_DATABASE_POOLER=true, and give the role those of deploy/roles.sql."
@@ -56,3 +56,4 @@ def check(settings: Settings) -> None:
             " pooler; do the ALTER ROLE of deploy/roles.sql, and reconnect the pooler."
         )
         raise SettingsError([problem], production=settings.is_production)
+    return True

@@ -47,8 +47,7 @@ def connections_per_worker(settings: Settings) -> int | None:
     Raises SettingsError when the limits of statements don't count there; in staging and production
     also when all workers together want more connections than the server has.
     """
-    server_state.check(settings)
-    limit = db.server_limit(settings)
+    limit = db.server_limit(settings) if server_state.check(settings) else None
     if limit is None:
         return None
     size = settings.database_max_connections or db.pool_size(settings, limit)
