@@ -68,6 +68,8 @@ def test_a_worker_killed_beside_another_leaves_no_mail_behind(shape: Cluster) ->
             shape.sign_up(2)
             wait_until(partial(has_sent_mails, worker), seconds=60)
             other.process.send_signal(signal.SIGCONT)
+        # By now it would have prepared statements that its next connection doesn't know.
+        assert not shape.workers[0].lines("worker_database_away")
         shape.sign_up(4)
         shape.workers[0].process.kill()
         shape.sign_up(4)
