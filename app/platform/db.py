@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from app.platform import psycopg2_gevent
-from app.platform.engine import MIGRATION_TIMEOUTS, TIMEOUTS, make_engine
+from app.platform.engine import MIGRATION_TIMEOUTS, READ_ONLY, TIMEOUTS, make_engine
 from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
 from app.platform.settings import Settings
@@ -35,8 +35,6 @@ MOST_CONNECTIONS: Final = 20
 ASSUMED_SERVER_LIMIT: Final = 100
 
 RETRYABLE: Final = frozenset({"40001", "40P01"})
-# The server has become a standby, which passes: the pool finds the new one, or it is promoted.
-READ_ONLY: Final = "25006"
 # A limit of PostgreSQL itself, such as an index row that is too large: repeating never helps.
 PROGRAM_LIMIT_CLASS: Final = "54"
 # Where a session keeps what is to be called once its transaction is committed.
@@ -91,6 +89,7 @@ def open_pool(settings: Settings, *, size: int | None = None) -> None:
     engine = make_engine(
         settings.database_url,
         timeouts=TIMEOUTS,
+        pooler=settings.database_pooler,
         pool_size=size,
         max_overflow=0,
         pool_timeout=settings.database_acquire_timeout,
@@ -245,7 +244,9 @@ def one_connection(settings: Settings, *, migration: bool = False) -> Iterator[C
     """
     url = settings.database_migration_url if migration else settings.database_url
     timeouts = MIGRATION_TIMEOUTS if migration else TIMEOUTS
-    engine = make_engine(url, timeouts=timeouts, poolclass=NullPool)
+    # Migrations go around a pooler: they hold their lock for as long as the connection lives.
+    pooler = settings.database_pooler and not migration
+    engine = make_engine(url, timeouts=timeouts, pooler=pooler, poolclass=NullPool)
     with engine.connect() as connection:
         yield connection
 

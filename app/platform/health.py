@@ -9,7 +9,7 @@ from time import monotonic
 from flask import Flask, Response, request
 from gevent import Timeout, monkey
 
-from app.platform import db, http, metrics, migrations, psycopg2_gevent
+from app.platform import db, http, metrics, migrations, psycopg2_gevent, server_state
 from app.platform.errors import NotFound, Unauthenticated, Unavailable
 from app.platform.gauges import Gauge, Gauges
 from app.platform.guards import public
@@ -130,6 +130,8 @@ def _check(more: Mapping[str, Check]) -> dict[str, str]:
     try:
         with limit:
             with db.reading() as connection:
+                if (problem := server_state.shortcoming(connection)) is not None:
+                    return checks | {"database": problem}
                 found = migrations.state(connection)
             usable = found == migrations.OK
             asked = {name: check() for name, check in more.items()} if usable else {}

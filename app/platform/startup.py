@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as DatabaseConnection
 
-from app.platform import db, deadlines, logging, metrics, psycopg2_gevent, sentry
+from app.platform import db, deadlines, logging, metrics, psycopg2_gevent, sentry, server_state
 from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_settings
 
 CLOSE_POOL_SECONDS = 3.0
@@ -57,8 +57,8 @@ def exit_when_refused() -> Iterator[None]:
 def connections_per_worker(settings: Settings) -> int | None:
     """Return the size of each worker's pool, or None while the database can't be asked.
 
-    Raises SettingsError in staging and production when all workers together want more connections
-    than the server has.
+    Raises SettingsError when the limits of statements don't count there; in staging and production
+    also when all workers together want more connections than the server has.
     """
     if settings not in _connections:
         _connections[settings] = ask_for_connections(settings)
@@ -70,12 +70,13 @@ def ask_for_connections(settings: Settings) -> int | None:
 
     Raises SettingsError.
     """
-    limit = db.server_limit(settings)
+    limit = db.server_limit(settings) if server_state.check(settings) else None
     if limit is None:
         return None
     size = settings.database_max_connections or db.pool_size(settings, limit)
     wanted = size * settings.server_workers
-    if settings.is_production and wanted > limit:
+    # A pooler has any number of connections for us, and shares a few of the server's among them.
+    if settings.is_production and wanted > limit and not settings.database_pooler:
         raise SettingsError(
             [
                 f"APP_SERVER_WORKERS times APP_DATABASE_MAX_CONNECTIONS is {wanted}, "

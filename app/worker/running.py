@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psycopg
 from procrastinate.exceptions import ConnectorException
-from procrastinate.worker import Worker
+from procrastinate.worker import FETCH_JOB_POLLING_INTERVAL, Worker
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import make_url
 
@@ -24,7 +24,7 @@ CONCURRENCY = 4
 # The library's own connections: for fetching and finishing jobs. One more listens.
 CONNECTIONS = 4
 CONNECT_SECONDS = 5
-# How soon after a commit its event is found.
+# How soon after a commit its event is found; and a job, where a pooler keeps us from listening.
 POLL_SECONDS = 0.5
 HAND_BACK_SECONDS = 3.0
 CLOSE_POOL_SECONDS = 3.0
@@ -120,7 +120,7 @@ class _Work:
 
         Raises ConnectorException.
         """
-        app = tasks.make_app(self._settings)
+        app, pooler = tasks.make_app(self._settings), self._settings.database_pooler
         async with app.open_async(connections):
             self._jobs = jobs = Jobs(app)
             self._worker = worker = Worker(
@@ -132,6 +132,9 @@ class _Work:
                 update_heartbeat_interval=tasks.HEARTBEAT_SECONDS,
                 stalled_worker_timeout=tasks.DEAD_SECONDS,
                 abort_job_polling_interval=NEVER_SECONDS,
+                # In transaction mode LISTEN would be heard on whatever connection comes next.
+                listen_notify=not pooler,
+                fetch_job_polling_interval=POLL_SECONDS if pooler else FETCH_JOB_POLLING_INTERVAL,
                 worker_middleware=[jobs.watch],
             )
             # As it starts, it forgets that it was told to stop before.
@@ -188,6 +191,8 @@ def _connections(settings: Settings) -> AsyncConnectionPool:
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "tcp_user_timeout": 30_000,
+            # The next transaction may be on a connection that doesn't know what was prepared.
+            **({"prepare_threshold": None} if settings.database_pooler else {}),
         },
         min_size=1,
         max_size=CONNECTIONS,

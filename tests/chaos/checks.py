@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection
 from typing import Any
 
@@ -42,15 +42,7 @@ ORDERS = frozenset({"order", "pay", "cancel", "refund"})
 
 def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -> Iterator[str]:
     """Give a sentence for each thing that isn't as it was acknowledged."""
-    moved = [one for one in acknowledged if one.made and one.write.kind in TRANSFERS]
-    made = {str(one.id): one for one in moved}
-    if len(made) < len(moved):
-        yield "Two writes were acknowledged with one id."
-    yield from _transfers(stage.postgres.ask(STORED), made)
-    yield from _holds(stage.postgres.ask(HELD), acknowledged)
-    yield from _orders(stage.postgres.ask(ORDERED), acknowledged)
-    yield from _keys(stage.postgres.ask(KEYS), acknowledged)
-    yield from _audit(stage.postgres.ask(AUDITED), set(made))
+    yield from stored(stage.postgres.ask, acknowledged)
     yield from _repeats(stage, random.Random(seed).sample(acknowledged, REPEATED))
     with direct(stage):
         yield from verification.verify()
@@ -58,6 +50,21 @@ def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -
     canaries.hear("the log of the web server", stage.server.log.read_bytes())
     canaries.hear("the log of PostgreSQL", stage.postgres.place.log.read_bytes())
     yield from canaries.leaks()
+
+
+def stored(
+    ask: Callable[[str], Sequence[Any]], acknowledged: Sequence[Acknowledged]
+) -> Iterator[str]:
+    """Give a sentence for each row that isn't as it was acknowledged; `ask` answers a query."""
+    moved = [one for one in acknowledged if one.made and one.write.kind in TRANSFERS]
+    made = {str(one.id): one for one in moved}
+    if len(made) < len(moved):
+        yield "Two writes were acknowledged with one id."
+    yield from _transfers(ask(STORED), made)
+    yield from _holds(ask(HELD), acknowledged)
+    yield from _orders(ask(ORDERED), acknowledged)
+    yield from _keys(ask(KEYS), acknowledged)
+    yield from _audit(ask(AUDITED), set(made))
 
 
 def _transfers(rows: Sequence[Any], made: dict[str, Acknowledged]) -> Iterator[str]:

@@ -30,6 +30,7 @@ OF_THE_IMAGE = {
     "test_docs_page.py",
     "test_foreign_service.py",
     "test_image.py",
+    "test_systemd_units.py",
 }
 
 

@@ -32,11 +32,28 @@ def redis() -> str:
     return found
 
 
+def pgbouncer() -> str:
+    """Return the path of PgBouncer."""
+    # Debian puts it where only root's PATH leads.
+    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if found is None:
+        pytest.fail("PgBouncer is missing: apt install pgbouncer", pytrace=False)
+    return found
+
+
 def haproxy() -> str:
     """Return the path of HAProxy."""
     found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if found is None:
         pytest.fail("HAProxy is missing: apt install haproxy", pytrace=False)
+    return found
+
+
+def systemd_analyze() -> str:
+    """Return the path of systemd's checker of units."""
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.fail("systemd-analyze is missing: apt install systemd", pytrace=False)
     return found
 
 

@@ -83,7 +83,8 @@ class Settings:
         repr=False,
         metadata=about(
             addresses.database_url,
-            "PostgreSQL 15 or newer: `postgresql://user:password@host:5432/database`.",
+            "PostgreSQL 15 or newer: `postgresql://user:password@host:5432/database`; with several"
+            " hosts, `@first:5432,second:5432/`, the one that takes writes.",
             absent="embedded PostgreSQL; required in staging and production",
         ),
     )
@@ -94,6 +95,13 @@ class Settings:
             "The same database as its tables' owner, without a pooler in between.",
             absent="`APP_DATABASE_URL`",
         ),
+    )
+    database_pooler: bool = field(
+        metadata=about(
+            values.switch,
+            "Whether `APP_DATABASE_URL` leads to a pooler in transaction mode, such as PgBouncer:"
+            " true or false.",
+        )
     )
     database_max_connections: int | None = field(
         default=None,
