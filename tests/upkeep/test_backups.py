@@ -165,6 +165,18 @@ def test_a_drill_refuses_a_file_that_is_not_whole(
     assert "Error: pg_restore failed: " in done.stderr
 
 
+def test_a_server_for_the_drill_that_is_none_is_refused_with_a_sentence(
+    bank: Settings, made: Path, command: Command
+) -> None:
+    for server, complaint in (
+        ("host=somewhere", "--server must begin with postgresql://"),
+        ("postgresql://nobody@127.0.0.1:1/nothing", "The server of the drill: connection to"),
+    ):
+        done = command(bank, "restore-drill", str(made), "--server", server)
+        assert done.returncode != 0
+        assert complaint in done.stderr
+
+
 def test_what_is_in_the_way_of_a_backup_is_said_and_nothing_is_left_behind(
     bank: Settings, made: Path, databases: Databases, tmp_path: Path
 ) -> None:
