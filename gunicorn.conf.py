@@ -104,6 +104,13 @@ def worker_exit(server, worker):
     """Close what the worker holds; gunicorn calls this in the master too, for one that vanished."""
     if worker.pid == os.getpid():
         startup.stop_worker()
+    else:
+        child_exit(server, worker)
+
+
+def child_exit(server, worker):
+    """Show no gauges of a worker that has ended, before another one gets its slot."""
+    metrics.vacate(worker.slot)
 
 
 def on_exit(server):

@@ -25,7 +25,7 @@ def worker(grace: float) -> None:
 
     with startup.exit_when_refused():
         server_state.check(settings())
-    running.run(settings(), grace=grace)
+        running.run(settings(), grace=grace)
 
 
 @click.command("health")

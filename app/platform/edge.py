@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from app.platform import errors, logging, metrics, origin, request_body, sentry
+from app.platform import errors, logging, metrics, origin, psycopg2_gevent, request_body, sentry
 from app.platform.deadlines import (
     BODY_SECONDS,
     REQUEST_SECONDS,
@@ -128,7 +128,7 @@ class Call:
 
     __slots__ = (
         "_answer", "_deadline", "_edge", "_environ", "_head", "_head_sent", "_pieces",
-        "_start_response", "_started", "_whole", "request_id",
+        "_spent", "_start_response", "_started", "_whole", "request_id",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, environ: Environ, start_response: StartResponse) -> None:
@@ -144,6 +144,7 @@ class Call:
         environ["bursar.request_id"] = self.request_id
         bind_contextvars(request_id=self.request_id)
         self._deadline = Deadline(edge.deadline_seconds)
+        self._spent = psycopg2_gevent.add_up()
 
     def begin(self) -> None:
         """Run the application, or refuse; afterwards the first piece can be asked for."""
@@ -267,7 +268,7 @@ class Call:
         method, route = environ["REQUEST_METHOD"], environ.get("bursar.route")
         seconds = perf_counter() - self._started
         status = int(self._head[0][:3])
-        metrics.observe(method=method, route=route, status=status, seconds=seconds)
+        metrics.observe(method, route, status, seconds, self._spent.seconds)
         fields = {
             "method": method,
             "route": route,

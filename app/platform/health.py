@@ -3,7 +3,7 @@
 import hmac
 import mmap
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from flask import Flask, Response, request
@@ -11,7 +11,7 @@ from gevent import Timeout, monkey
 
 from app.platform import db, http, metrics, migrations, psycopg2_gevent, server_state
 from app.platform.errors import NotFound, Unauthenticated, Unavailable
-from app.platform.gauges import Gauge, Gauges
+from app.platform.gauges import Gauges, Reader
 from app.platform.guards import public
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
@@ -46,15 +46,15 @@ def install(
     settings: Settings,
     *,
     checks: Mapping[str, Check],
-    gauges: Callable[[], Sequence[Gauge]],
+    gauges: Iterable[Reader],
 ) -> None:
     """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application.
 
     `checks` are what features need on top of the platform; each returns `ok` or what is wrong.
-    `gauges` reads numbers for `/metrics`, in one statement.
+    `gauges` read numbers for `/metrics`, each in one statement.
     """
     global _readiness
-    readiness, read_numbers = Readiness(checks), Gauges(gauges)
+    readiness, read_numbers = Readiness(checks), Gauges(*gauges)
     _readiness = readiness
 
     def health() -> Response:

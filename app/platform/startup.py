@@ -12,7 +12,16 @@ from typing import Any
 
 from psycopg2.extensions import connection as DatabaseConnection
 
-from app.platform import db, deadlines, logging, metrics, psycopg2_gevent, sentry, server_state
+from app.platform import (
+    db,
+    deadlines,
+    logging,
+    metrics,
+    psycopg2_gevent,
+    sentry,
+    server_state,
+    vitals,
+)
 from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_settings
 
 CLOSE_POOL_SECONDS = 3.0
@@ -115,6 +124,7 @@ def start_worker(worker: Any, settings: Settings) -> None:
     psycopg2_gevent.install()
     db.open_pool(settings, size=connections_per_worker(settings))
     sentry.start(settings)
+    vitals.start()
 
 
 def stop_worker() -> None:

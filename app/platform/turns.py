@@ -2,6 +2,21 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from weakref import WeakSet
+
+from app.platform import metrics
+
+# Those who find a place free aren't noted: they are most, and pay nothing.
+_waits = metrics.histogram(
+    "database_pool_wait_seconds",
+    "How long those waited for a connection who found none free.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 3),
+)
+_given_up = metrics.counter(
+    "database_pool_timeouts_total", "Times that no connection came free in time."
+)
 
 
 class Turns:
@@ -14,9 +29,10 @@ class Turns:
 
     def __init__(self, places: int) -> None:
         """Start with all places free."""
-        self._free = places
+        self._places = self._free = places
         self._queue: deque[threading.Lock] = deque()
         self._guard = threading.Lock()
+        _all.add(self)
 
     def take(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for a place; tell whether it was given."""
@@ -27,6 +43,7 @@ class Turns:
             ticket = threading.Lock()
             ticket.acquire()
             self._queue.append(ticket)
+        began = monotonic()
         try:
             given = ticket.acquire(timeout=timeout)
         except BaseException:
@@ -34,8 +51,25 @@ class Turns:
             if not self._leave(ticket):
                 self.give_back()
             raise
+        finally:
+            _waits.of().observe(monotonic() - began)
         # The place may have been handed over just as the wait ended: then it is ours.
-        return given or not self._leave(ticket)
+        given = given or not self._leave(ticket)
+        if not given:
+            _given_up.of().inc()
+        return given
+
+    def places(self) -> int:
+        """Return how many there are."""
+        return self._places
+
+    def taken(self) -> int:
+        """Return how many are taken at this moment."""
+        return self._places - self._free
+
+    def waiting(self) -> int:
+        """Return how many wait for one at this moment."""
+        return len(self._queue)
 
     def give_back(self) -> None:
         """Pass the place on to the first in the queue, or leave it free."""
@@ -52,3 +86,16 @@ class Turns:
                 self._queue.remove(ticket)
                 return True
             return False
+
+
+# The places are the connections of this process's pool: there is one at a time.
+_all: WeakSet[Turns] = WeakSet()
+
+
+def _over_all(number: Callable[[Turns], int]) -> Callable[[], float]:
+    return lambda: sum(number(turns) for turns in _all)
+
+
+metrics.gauge("database_pool_size", "Connections that the pool may have.", _over_all(Turns.places))
+metrics.gauge("database_pool_in_use", "Connections that are in use.", _over_all(Turns.taken))
+metrics.gauge("database_pool_waiting", "Those who wait for a connection.", _over_all(Turns.waiting))

@@ -15,6 +15,7 @@ from gevent import monkey
 from gevent.threadpool import ThreadPool
 from passlib.context import CryptContext
 
+from app.platform import metrics
 from app.platform.errors import Overloaded
 from app.platform.settings import Settings
 from app.users.errors import WeakPassword
@@ -37,6 +38,9 @@ _context: CryptContext
 _dummy_hash: str
 _thread: ThreadPool | None = None
 _queued = 0
+metrics.gauge(
+    "password_hashes_queued", "Password hashes that are made or wait for it.", lambda: _queued
+)
 
 
 def configure(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from app.mail.errors import MailNotSent
-from app.platform import clock, sentry
+from app.platform import clock, metrics, sentry
 from app.platform.errors import AppError
 from app.platform.logging import get_logger
 from app.worker import tasks
@@ -27,7 +27,18 @@ from app.worker import tasks
 REST_SECONDS = 1.0
 # How long a job that only a newer worker knows is left for one.
 UNKNOWN_SECONDS = 60.0
+# From looking at one row to checking the books of years, in seconds.
+BUCKETS = (0.01, 0.05, 0.25, 1, 5, 30, 120, 600)
 log = get_logger(__name__)
+_ended = metrics.counter(
+    "jobs_total",
+    "Tries of jobs: done, failed, or given up after the last one.",
+    task=tasks.NAMES,
+    outcome=("done", "failed", "given_up"),
+)
+_durations = metrics.histogram(
+    "job_duration_seconds", "How long a try of a job took.", buckets=BUCKETS, task=tasks.NAMES
+)
 
 
 class Jobs(JobManager):
@@ -54,18 +65,19 @@ class Jobs(JobManager):
         try:
             result = await do()
         except Exception as fault:
-            told["seconds"] = round(time.monotonic() - begun, 3)
+            is_last = tasks.is_last(job, fault)
+            told["seconds"] = _count(job, begun, "given_up" if is_last else "failed")
             if isinstance(fault, MailNotSent):
                 # A step and a status, in our own words.
                 told["reason"] = str(fault)
             elif not isinstance(fault, AppError):
                 sentry.capture(fault, request_id=None)
-            write = log.error if tasks.is_last(job, fault) else log.warning
+            write = log.error if is_last else log.warning
             write("job_failed", **told, exc_info=fault)
             raise
         finally:
             del self._running[_id(job)]
-        told["seconds"] = round(time.monotonic() - begun, 3)
+        told["seconds"] = _count(job, begun, "done")
         write = log.debug if job.task_name in tasks.OFTEN else log.info
         write("job_done", **told)
         return result
@@ -131,6 +143,15 @@ async def _noted(note: Callable[[], Awaitable[None]]) -> None:
             if not isinstance(fault.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
                 raise
         await asyncio.sleep(REST_SECONDS)
+
+
+def _count(job: Job, begun: float, outcome: str) -> float:
+    """Count a try that began at that monotonic time, and return how many seconds it took."""
+    seconds = time.monotonic() - begun
+    # The names are a closed set: what only a newer worker knows doesn't come so far.
+    _ended.of(job.task_name, outcome).inc()
+    _durations.of(job.task_name).observe(seconds)
+    return round(seconds, 3)
 
 
 def _id(job: Job) -> int:

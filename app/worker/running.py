@@ -14,7 +14,8 @@ from sqlalchemy import make_url
 from app.platform import db, logging, sentry
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
-from app.worker import tasks
+from app.worker import numbers, tasks
+from app.worker.backlog import DEAD_SECONDS
 from app.worker.jobs import REST_SECONDS, Jobs
 from app.worker.lanes import Lanes
 from app.worker.relay import BATCH, TASKS, relay, topics
@@ -39,17 +40,20 @@ def run(settings: Settings, *, grace: float) -> None:
     """Do jobs until SIGTERM or SIGINT comes; a second one ends the process at once.
 
     Running jobs are finished. What takes longer than `grace` seconds is handed to another worker.
+
+    Raises SettingsError.
     """
     logging.report_uncaught()
-    # One more for the relay and the lanes, which hold it for a moment at a time.
-    db.open_pool(settings, size=CONCURRENCY + 1)
-    sentry.start(settings)
-    try:
-        asyncio.run(_serve(settings, grace))
-        log.info("worker_stopped")
-    finally:
-        db.close_pool(CLOSE_POOL_SECONDS)
-        sentry.stop(FLUSH_SECONDS)
+    with numbers.answering(settings):
+        # One more for the relay and the lanes, which hold it for a moment at a time.
+        db.open_pool(settings, size=CONCURRENCY + 1)
+        sentry.start(settings)
+        try:
+            asyncio.run(_serve(settings, grace))
+            log.info("worker_stopped")
+        finally:
+            db.close_pool(CLOSE_POOL_SECONDS)
+            sentry.stop(FLUSH_SECONDS)
 
 
 async def _serve(settings: Settings, grace: float) -> None:
@@ -74,7 +78,9 @@ async def _serve(settings: Settings, grace: float) -> None:
         asyncio.create_task(lanes.go_on()),
     ]
     asked = asyncio.create_task(stop.wait())
-    await asyncio.wait([*loops, asked], return_when=asyncio.FIRST_COMPLETED)
+    # Goes on while the rest ends; leaving the loop cancels it.
+    watching = asyncio.create_task(numbers.watch())
+    await asyncio.wait([*loops, asked, watching], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     # Nothing is cancelled: what runs shall end well, and in Python 3.11 a task that is cancelled at
     # the end of a wait goes on as if nothing had been.
@@ -130,7 +136,7 @@ class _Work:
                 # What is done needs no row. What has failed keeps its own, for people.
                 delete_jobs="successful",
                 update_heartbeat_interval=tasks.HEARTBEAT_SECONDS,
-                stalled_worker_timeout=tasks.DEAD_SECONDS,
+                stalled_worker_timeout=DEAD_SECONDS,
                 abort_job_polling_interval=NEVER_SECONDS,
                 # In transaction mode LISTEN would be heard on whatever connection comes next.
                 listen_notify=not pooler,

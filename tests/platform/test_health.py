@@ -18,7 +18,7 @@ def client(settings: Settings, **changes: Any) -> Client:
     """Return a client of an application that has nothing but the probes."""
     settings = replace(settings, **changes)
     app = Flask("probes")
-    health.install(app, settings, checks={}, gauges=list)
+    health.install(app, settings, checks={}, gauges=[])
 
     def refuse(error: errors.AppError) -> Response:
         return Response(error.code, error.status, dict(error.headers))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import gevent
 from flask import Flask, Response, request
+from gevent import monkey
 from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 
@@ -32,7 +33,7 @@ def numbers() -> list[Gauge]:
 
 app = Flask(__name__)
 app.config["PROPAGATE_EXCEPTIONS"] = True
-health.install(app, settings, checks={}, gauges=numbers)
+health.install(app, settings, checks={}, gauges=[numbers])
 app.wsgi_app = Edge(
     app.wsgi_app,
     settings=settings,
@@ -77,6 +78,19 @@ def who() -> dict[str, object]:
 def sleeper(seconds: float) -> str:
     gevent.sleep(seconds)
     return "slept"
+
+
+@app.get("/block/<float:seconds>")
+def block(seconds: float) -> str:
+    monkey.get_original("time", "sleep")(seconds)
+    return "nobody else moved"
+
+
+@app.get("/database/<float:seconds>")
+def database(seconds: float) -> str:
+    with db.reading() as connection:
+        connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+    return "asked"
 
 
 @app.get("/swallow")

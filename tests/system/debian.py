@@ -66,3 +66,11 @@ def postgresql() -> Path:
     if max(versions, default=0) < 15:
         pytest.fail("PostgreSQL 15 or later is missing: apt install postgresql", pytrace=False)
     return versions[max(versions)]
+
+
+def prometheus() -> tuple[str, str]:
+    """Return the paths of `prometheus` and `promtool`."""
+    server, tool = shutil.which("prometheus"), shutil.which("promtool")
+    if server is None or tool is None:
+        pytest.fail("Prometheus is missing: apt install prometheus", pytrace=False)
+    return server, tool

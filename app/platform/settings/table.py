@@ -245,6 +245,14 @@ class Settings:
         repr=False,
         metadata=about(values.VISIBLE, "Bearer token that `/metrics` asks for.", absent="none"),
     )
+    worker_metrics_bind: str | None = field(
+        default=None,
+        metadata=about(
+            addresses.host_and_port,
+            "Address of the `/metrics` and `/health` of `flask worker`: `127.0.0.1:9101`.",
+            absent="none",
+        ),
+    )
     sentry_dsn: str | None = field(
         default=None,
         repr=False,
