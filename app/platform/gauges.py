@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.platform import db
 from app.platform.errors import Unavailable
+from app.platform.turns import going_first
 
 READ_SECONDS = 1.0
 KEPT_SECONDS = 5.0
@@ -59,7 +60,7 @@ def _read(read: Callable[[], Sequence[Gauge]]) -> Sequence[Gauge]:
         return ()
     limit = Timeout(READ_SECONDS)
     try:
-        with limit:
+        with limit, going_first():
             return read()
     # A mistake in the statement as well: during an update the schema may be older than this.
     except (Unavailable, DBAPIError):

@@ -15,6 +15,7 @@ from app.platform.gauges import Gauge, Gauges
 from app.platform.guards import public
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
+from app.platform.turns import going_first
 
 Check = Callable[[], str]
 READY_SECONDS = 1.0
@@ -113,7 +114,7 @@ def _check(more: Mapping[str, Check]) -> dict[str, str]:
         return checks
     limit = Timeout(READY_SECONDS)
     try:
-        with limit:
+        with limit, going_first():
             with db.reading() as connection:
                 found = migrations.current_revision(connection)
             # A database that is ahead is fine: it is migrated before the last old process has gone.

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as DatabaseConnection
 
-from app.platform import db, deadlines, logging, metrics, psycopg2_gevent, sentry
+from app.platform import db, deadlines, logging, metrics, overload, psycopg2_gevent, sentry
 from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_settings
 
 CLOSE_POOL_SECONDS = 3.0
@@ -87,6 +87,7 @@ def start_worker(worker: Any, settings: Settings) -> None:
     # Collecting costs more than it finds: a request leaves few cycles.
     gc.set_threshold(20_000, 20, 50)
     logging.report_uncaught()
+    overload.configure(settings)
     deadlines.start_sweep()
     psycopg2_gevent.install()
     db.open_pool(settings, size=connections_per_worker(settings))

@@ -2,6 +2,19 @@
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import monotonic
+
+# Whoever would wait longer than this is better refused at once: beyond it, clients give up or
+# repeat, and the places are spent on answers that nobody reads.
+LONGEST_WAIT_SECONDS = 0.3
+# How fast places come back is measured over at least so long, because they come in bursts.
+WINDOW_SECONDS = 0.1
+# Until it was measured the queue may be so long: 16 ms for each of 20 places.
+UNMEASURED = 400
+_goes_first: ContextVar[bool] = ContextVar("goes_first", default=False)
 
 
 class Turns:
@@ -14,9 +27,11 @@ class Turns:
 
     def __init__(self, places: int) -> None:
         """Start with all places free."""
-        self._free = places
+        self._places = self._free = places
         self._queue: deque[threading.Lock] = deque()
         self._guard = threading.Lock()
+        # Since when so many of the queue were served, and how long it may be at that speed.
+        self._since, self._served, self._longest = 0.0, 0, float(max(UNMEASURED, places))
 
     def take(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for a place; tell whether it was given."""
@@ -24,9 +39,15 @@ class Turns:
             if self._free > 0:
                 self._free -= 1
                 return True
+            if not self._queue:
+                # What was served while nobody waited tells nothing about the speed.
+                self._since, self._served = monotonic(), 0
             ticket = threading.Lock()
             ticket.acquire()
-            self._queue.append(ticket)
+            if _goes_first.get():
+                self._queue.appendleft(ticket)
+            else:
+                self._queue.append(ticket)
         try:
             given = ticket.acquire(timeout=timeout)
         except BaseException:
@@ -42,8 +63,27 @@ class Turns:
         with self._guard:
             if self._queue:
                 self._queue.popleft().release()
+                self._served += 1
             else:
                 self._free += 1
+
+    def are_crowded(self) -> bool:
+        """Tell whether a newcomer would wait longer than LONGEST_WAIT_SECONDS.
+
+        That is the length of the queue over the speed at which it was served lately. One waiting
+        for each place is never a crowd, however slow they are.
+        """
+        waiting = len(self._queue)
+        if waiting <= self._places:
+            return False
+        with self._guard:
+            now = monotonic()
+            seconds = now - self._since
+            if seconds >= WINDOW_SECONDS:
+                speed = self._served / seconds
+                self._longest = max(speed * LONGEST_WAIT_SECONDS, self._places)
+                self._since, self._served = now, 0
+        return waiting > self._longest
 
     def _leave(self, ticket: threading.Lock) -> bool:
         """Leave the queue; false when the place had been handed over already."""
@@ -52,3 +92,13 @@ class Turns:
                 self._queue.remove(ticket)
                 return True
             return False
+
+
+@contextmanager
+def going_first() -> Iterator[None]:
+    """Let what runs inside go before all who wait: for probes, which no queue shall fail."""
+    before = _goes_first.set(True)
+    try:
+        yield
+    finally:
+        _goes_first.reset(before)

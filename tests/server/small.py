@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 
-from app.platform import db, errors, health, logging, worker
+from app.platform import connections, db, errors, health, logging
 from app.platform.edge import Edge
 from app.platform.errors import AppError
 from app.platform.gauges import Gauge
@@ -19,7 +19,7 @@ BODY_SECONDS = 1.0
 SEND_SECONDS = 1.0
 
 # How long the server waits for a client that takes nothing: half a minute is too long for a test.
-worker.SEND_SECONDS = SEND_SECONDS
+connections.SEND_SECONDS = SEND_SECONDS
 settings = load_settings()
 logging.configure(settings)
 
