@@ -8,12 +8,12 @@ from contextvars import ContextVar
 from time import monotonic
 
 # Whoever would wait longer than this is better refused at once: beyond it, clients give up or
-# repeat, and the places are spent on answers that nobody reads.
-LONGEST_WAIT_SECONDS = 0.3
+# repeat, and the places are spent on answers that nobody reads. A request takes several turns.
+LONGEST_WAIT_SECONDS = 0.4
 # How fast places come back is measured over at least so long, because they come in bursts.
 WINDOW_SECONDS = 0.1
-# Until it was measured the queue may be so long: 16 ms for each of 20 places.
-UNMEASURED = 400
+# The length that the queue may have until it was measured, and however slow it is.
+UNMEASURED, SHORTEST = 400.0, 5.0
 _goes_first: ContextVar[bool] = ContextVar("goes_first", default=False)
 
 
@@ -27,11 +27,11 @@ class Turns:
 
     def __init__(self, places: int) -> None:
         """Start with all places free."""
-        self._places = self._free = places
+        self._free = places
         self._queue: deque[threading.Lock] = deque()
         self._guard = threading.Lock()
         # Since when so many of the queue were served, and how long it may be at that speed.
-        self._since, self._served, self._longest = 0.0, 0, float(max(UNMEASURED, places))
+        self._since, self._served, self._longest = 0.0, 0, UNMEASURED
 
     def take(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for a place; tell whether it was given."""
@@ -70,20 +70,21 @@ class Turns:
     def are_crowded(self) -> bool:
         """Tell whether a newcomer would wait longer than LONGEST_WAIT_SECONDS.
 
-        That is the length of the queue over the speed at which it was served lately. One waiting
-        for each place is never a crowd, however slow they are.
+        That is the length of the queue over the speed at which it was served lately. A few who wait
+        are never a crowd, however slow it is.
         """
         waiting = len(self._queue)
-        if waiting <= self._places:
+        if waiting < SHORTEST:
             return False
         with self._guard:
             now = monotonic()
             seconds = now - self._since
             if seconds >= WINDOW_SECONDS:
-                speed = self._served / seconds
-                self._longest = max(speed * LONGEST_WAIT_SECONDS, self._places)
+                measured = self._served / seconds * LONGEST_WAIT_SECONDS
+                # Half of it is what was known before: one pause of the database is no crowd yet.
+                self._longest = max((self._longest + measured) / 2, SHORTEST)
                 self._since, self._served = now, 0
-        return waiting > self._longest
+        return waiting >= self._longest
 
     def _leave(self, ticket: threading.Lock) -> bool:
         """Leave the queue; false when the place had been handed over already."""

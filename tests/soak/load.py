@@ -31,7 +31,10 @@ TICK_SECONDS = 0.002
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to send: `rate` requests a second, or as fast as `connections` take it with 0."""
+    """What to send: `rate` requests a second, or as fast as `connections` take it with 0.
+
+    It ends after `seconds`, or after `number` requests.
+    """
 
     port: int
     kind: str
@@ -41,6 +44,7 @@ class Plan:
     seconds: float
     connections: int
     seed: int = 0
+    number: int = 10**9
 
 
 @dataclass(kw_only=True)
@@ -96,7 +100,7 @@ class Generator:
         end = self._begun + plan.seconds
         step = 1 / plan.rate if plan.rate else 0.0
         due = self._begun
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end and self.outcome.sent < plan.number:
             if plan.rate:
                 while due <= now:
                     self._waiting.append(due)
@@ -107,7 +111,8 @@ class Generator:
             self._send_waiting(now)
             self._receive(TICK_SECONDS)
         self.outcome.seconds = time.monotonic() - self._begun
-        while self._busy() and time.monotonic() < end + PATIENCE_SECONDS:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while self._busy() and time.monotonic() < end:
             self._send_waiting(time.monotonic())
             self._receive(TICK_SECONDS)
         if left := self._busy():
@@ -238,7 +243,7 @@ def requests(plan: Plan) -> Callable[[], bytes]:
         return _request("POST", "/api/v1/auth/login", body)
 
     def mixed() -> bytes:
-        # Half a thousand logins in a hundred thousand, beside reads and writes.
+        # A thousand logins in a hundred thousand, beside reads and writes.
         drawn = dice.random()
         return login() if drawn < 0.01 else transfer() if drawn < 0.2 else me()
 
