@@ -7,6 +7,7 @@ monkey.patch_all()
 
 import ctypes
 import os
+import resource
 from pathlib import Path
 
 from app.platform import logging, metrics, startup
@@ -50,8 +51,15 @@ reload_engine = "poll"
 reload_extra_files = [str(path) for path in sorted(Path("app").rglob("*.py"))]
 
 # Above the 60 s for which proxies commonly keep idle connections: were it shorter, we would close
-# one just as the proxy sends a request on it. It also limits how long a request's head may take.
+# one just as the proxy sends a request on it. A request's head has its own limit (connections.py).
 keepalive = 75
+# Of each worker. When all are taken, whoever keeps one waiting longest makes room for a newcomer.
+worker_connections = 1000
+# They are open files, like those of the database: a usual limit is 1024, and may be raised.
+FILES = worker_connections + 500
+files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+if resource.RLIM_INFINITY not in {files, most_files}:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, min(FILES, most_files)), most_files))
 # Time to finish after SIGTERM. It holds the longest request (30 s, of which 10 s for the body; the
 # database gives up before: locks after 3 s, statements after 10 s), the second in which the worker
 # still accepts, and the 3 s before the end at which streams are cut. Idle connections are closed
