@@ -166,6 +166,14 @@ def test_a_request_in_the_unread_body_of_another_gets_no_answer(
         assert read_all(client) == b""
 
 
+def test_nor_does_one_that_goes_on_with_a_head_that_has_begun(crowd: Crowd) -> None:
+    with crowd.server.connect() as client:
+        client.sendall(HEALTH + b"GET /health HTTP/1.1\r\nX-Begun: ")
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+        client.sendall(crowd.me)
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+
+
 def test_nor_does_one_in_the_body_of_a_request_for_another_host(live: Server) -> None:
     with live.connect() as client:
         client.sendall(LOGIN + b"Host: evil.example\r\nContent-Length: 100\r\n\r\n")
