@@ -22,7 +22,7 @@ from gevent.server import StreamServer
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.platform import deadlines, health, logging
+from app.platform import deadlines, health, logging, overload
 from app.platform.connections import Connection, Connections
 from app.platform.deadlines import RequestDeadline
 
@@ -264,6 +264,7 @@ class Worker(GeventWorker):
         """Let requests run for a moment, tell the master that this worker lives, and tidy up."""
         self.notify()
         self._connections.end_overdue()
+        overload.report()
         gevent.sleep(PAUSE_SECONDS)
 
 

@@ -121,7 +121,8 @@ def test_a_newcomer_is_refused_at_once_like_by_every_other_error(crowd: Crowd) -
     assert headers["Content-Type"] == "application/json"
     assert set(SECURITY_HEADERS) <= set(headers.items())
     assert json.loads(crowd.refused()[1])["error"]["request_id"] != error["request_id"]
-    assert crowd.server.lines("overloaded")[-1]["refused"] > 0
+    wait_until(lambda: crowd.server.lines("overloaded"))
+    assert crowd.server.lines("overloaded")[0]["refused"] > 0
 
 
 def test_the_connection_of_a_refused_request_serves_the_next_one(crowd: Crowd) -> None:
