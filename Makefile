@@ -20,7 +20,7 @@ DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.
 LONG_TESTS := $(wildcard tests/*/test_*_races.py) tests/auth/test_mail_tokens.py tests/credits/test_concurrency.py \
 	tests/credits/test_bank.py tests/orders/test_model.py
 
-.PHONY: help run test test-database test-long test-system chaos bench bench-timing lint secrets format lock FORCE
+.PHONY: help run test test-database test-long test-system chaos soak bench bench-timing lint secrets format lock FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ test-system: .venv/.dev ## test what users meet: clone and run, the image's step
 
 chaos: .venv/.dev ## kill, stop and cut off what the service stands on while clients write; SEED=… repeats a run
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(TRANSFERS),--transfers $(TRANSFERS))
+
+soak: .venv/.dev ## attack the running service: slow clients, ten times its capacity, 100,000 requests; CHECK=… makes one
+	@$(BIN)/python -m tests.soak $(CHECK)
 
 bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about four minutes
 	@$(BIN)/python -m benchmarks

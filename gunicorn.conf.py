@@ -7,6 +7,7 @@ monkey.patch_all()
 
 import ctypes
 import os
+import resource
 from pathlib import Path
 
 from app.platform import logging, master, metrics, startup, time_limits
@@ -54,8 +55,15 @@ reload_engine = "poll"
 reload_extra_files = [str(path) for path in sorted(Path("app").rglob("*.py"))]
 
 # Above the 60 s for which proxies commonly keep idle connections: were it shorter, we would close
-# one just as the proxy sends a request on it. It also limits how long a request's head may take.
+# one just as the proxy sends a request on it. A request's head has its own limit (connections.py).
 keepalive = 75
+# Of each worker. When all are taken, whoever keeps one waiting longest makes room for a newcomer.
+worker_connections = 1000
+# They are open files, like those of the database: a usual limit is 1024, and may be raised.
+FILES = worker_connections + 500
+files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+if resource.RLIM_INFINITY not in {files, most_files}:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, min(FILES, most_files)), most_files))
 # Not a limit for requests (those have their deadline) but for a worker's heartbeat: one whose loop
 # stands still for so long is replaced.
 timeout = 30

@@ -67,6 +67,7 @@ def login(*, email: str, password: str, device_token: str | None = None, actor: 
     Raises TooManyRequests, InvalidCredentials, UserSuspended, ResetRequired, EmailNotVerified,
     Overloaded or Unavailable.
     """
+    passwords.check_room()
     user = users.find_credentials(email)
     device_id = device_tokens.known_device(
         device_token,

@@ -133,6 +133,11 @@ def pool_is_open() -> bool:
     return _pool is not None
 
 
+def pool_is_crowded() -> bool:
+    """Tell whether so many wait for a connection that a newcomer is better refused at once."""
+    return _pool is not None and _pool.turns.are_crowded()
+
+
 def pool_size(settings: Settings, limit: int | None) -> int:
     """Return one worker's share of the server's `limit` connections, between 2 and 20."""
     share = ((limit or ASSUMED_SERVER_LIMIT) - RESERVED_CONNECTIONS) // settings.server_workers

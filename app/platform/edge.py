@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from app.platform import errors, logging, metrics, origin, psycopg2_gevent, request_body, sentry
+from app.platform import db, errors, logging, metrics, origin, psycopg2_gevent, request_body, sentry
 from app.platform.deadlines import (
     BODY_SECONDS,
     REQUEST_SECONDS,
@@ -29,6 +28,7 @@ from app.platform.deadlines import (
     Deadline,
     RequestDeadline,
 )
+from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
 
@@ -42,16 +42,6 @@ EXPOSED_HEADERS = (
     "X-Request-Id", "ETag", "Location", "Retry-After", "Idempotent-Replayed",
     "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
 )  # fmt: skip
-# A view that sets one of these itself (the documentation page its CSP) wins.
-SECURITY_HEADERS: Headers = [
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.get_logger(__name__)
 
@@ -76,12 +66,7 @@ class Edge:
         self.shows_paths = settings.env == "development"
         self.metrics_port = port_of(settings.metrics_bind or "")
         self.is_trusted_host = origin.host_check(settings.server_trusted_hosts)
-        self.headers = {name.lower(): (name, value) for name, value in SECURITY_HEADERS}
-        if urlsplit(settings.public_url).scheme == "https":
-            self.headers["strict-transport-security"] = (
-                "Strict-Transport-Security",
-                "max-age=31536000",
-            )
+        self.headers = {pair[0].lower(): pair for pair in security_headers(settings)}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> "Call":
         """Answer one request; nothing is sent before the result is iterated."""
@@ -94,9 +79,10 @@ class Edge:
         return call
 
     def admit(self, environ: Environ) -> None:
-        """Refuse what is addressed to somebody else.
+        """Refuse what is addressed to somebody else, or comes while too many wait.
 
-        Raises BadRequest for a foreign or malformed Host, NotFound on the address of the metrics.
+        Raises BadRequest for a foreign or malformed Host, NotFound on the address of the metrics,
+        Overloaded.
         """
         if environ["PATH_INFO"] in PROBES:
             return
@@ -105,6 +91,8 @@ class Edge:
             raise errors.NotFound
         if not self.is_trusted_host(environ.get("HTTP_HOST", "")):
             raise errors.BadRequest("The Host header is not one of this service.")
+        if db.pool_is_crowded():
+            raise errors.Overloaded
 
     def cors(self, environ: Environ) -> Headers:
         """Return the headers with which a page of an allowed origin may read a refusal."""
@@ -151,7 +139,7 @@ class Call:
         edge, environ = self._edge, self._environ
         origin.locate(environ, proxies=edge.proxies)
         try:
-            edge.admit(environ)
+            self._admit()
             self._take_in_body()
             self._answer = edge.wsgi_app(environ, self._hold_head)
             self._pieces = iter(self._answer)
@@ -190,6 +178,19 @@ class Call:
         self._account()
         unbind_contextvars("request_id")
 
+    def _admit(self) -> None:
+        """Let the edge refuse the request; a body that then stays unread ends the connection.
+
+        Raises BadRequest, NotFound or Overloaded.
+        """
+        environ = self._environ
+        try:
+            self._edge.admit(environ)
+        except errors.AppError:
+            if "HTTP_TRANSFER_ENCODING" in environ or "CONTENT_LENGTH" in environ:
+                self._hang_up()
+            raise
+
     def _take_in_body(self) -> None:
         """Read the body under its own deadline; a refusal is left for later, the route first."""
         environ, deadline = self._environ, self._deadline
@@ -199,10 +200,13 @@ class Call:
         deadline.ends, deadline.error = ends, RequestDeadline
         if refusal is not None:
             environ["bursar.body_error"] = refusal
-            # What is left of the body can't be told from the next request on this connection.
-            hang_up = getattr(environ.get("gunicorn.socket"), "hang_up_after_answer", None)
-            if hang_up is not None:
-                hang_up()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection after the answer: what is left of the body looks like a request."""
+        hang_up = getattr(self._environ.get("gunicorn.socket"), "hang_up_after_answer", None)
+        if hang_up is not None:
+            hang_up()
 
     def _hold_head(self, status: str, headers: Headers, exc_info: Any = None) -> StartResponse:
         """Stand in for the server's `start_response`: remember, and send with the first piece."""

@@ -15,6 +15,7 @@ from app.platform.gauges import Gauges, Reader
 from app.platform.guards import public
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
+from app.platform.turns import going_first
 
 Check = Callable[[], str]
 READY_SECONDS = 1.0
@@ -128,7 +129,7 @@ def _check(more: Mapping[str, Check]) -> dict[str, str]:
         return checks
     limit = Timeout(READY_SECONDS)
     try:
-        with limit:
+        with limit, going_first():
             with db.reading() as connection:
                 if (problem := server_state.shortcoming(connection)) is not None:
                     return checks | {"database": problem}

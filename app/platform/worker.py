@@ -5,9 +5,10 @@ connections for the whole graceful time when it stops, resets those that it hasn
 and drops running requests on Ctrl-C.
 """
 
-import errno
 import signal
 import socket
+import struct
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from logging import NOTSET
@@ -21,11 +22,10 @@ from gevent.server import StreamServer
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.platform import deadlines, health, logging, startup
+from app.platform import deadlines, health, logging, overload, startup
+from app.platform.connections import Connection, Connections
 from app.platform.deadlines import RequestDeadline
 
-# A stream ends when the client takes nothing for this long.
-SEND_SECONDS = 30.0
 # After a refused body the rest is read and dropped: closing at once would reset the connection,
 # and the client, still sending, would never see the answer. Both limits keep that from lasting.
 LINGER_SECONDS = 5.0
@@ -43,6 +43,9 @@ CLEAN_UP_SECONDS = 3.0
 CUT_BEFORE_KILL_SECONDS = CLEAN_UP_SECONDS + startup.CLOSE_POOL_SECONDS + startup.FLUSH_SECONDS
 # One Ctrl-C reaches a worker twice: from the terminal, and from the master.
 SAME_KEYPRESS_SECONDS = 1.0
+# What the kernel tells of a listener: 24 bytes in, how many connections wait to be accepted.
+LISTENER = struct.Struct("@24xI")
+_NO_TIMER = nullcontext()
 log = logging.get_logger(__name__)
 
 
@@ -53,8 +56,8 @@ class Answering:
     that spares a system call, and a client a wake-up.
     """
 
-    def __init__(self, client: Any, request: Any) -> None:
-        """Wrap the socket for one request."""
+    def __init__(self, client: Connection, request: Any) -> None:
+        """Wrap the connection for one request."""
         self._client, self._request = client, request
         self._head: bytes | None = b""
         self._hangs_up = False
@@ -62,13 +65,13 @@ class Answering:
     def sendall(self, data: bytes) -> None:
         """Send, or keep the head until more comes.
 
-        Raises ConnectionResetError when the client takes nothing for SEND_SECONDS.
+        Raises ConnectionResetError when the client takes nothing, or too little.
         """
         if self._head is None:
-            self._send(data)
+            self._client.send_all(data)
         elif self._head:
             head, self._head = self._head, None
-            self._send(head + data)
+            self._client.send_all(head + data)
         else:
             self._head = data
 
@@ -76,7 +79,7 @@ class Answering:
         """Send what is kept; afterwards everything is sent at once."""
         head, self._head = self._head, None
         if head:
-            self._send(head)
+            self._client.send_all(head)
 
     def hang_up_after_answer(self) -> None:
         """Answer with `Connection: close`: the next request's start can't be known."""
@@ -100,16 +103,6 @@ class Answering:
         except OSError:
             return
 
-    def _send(self, data: bytes) -> None:
-        # `sendall` of the socket counts its timeout over the whole; here each piece that the
-        # client takes starts it anew.
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._client.send(rest) :]
-        except TimeoutError as error:
-            raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing") from error
-
     def __getattr__(self, name: str) -> Any:
         self.flush()
         return getattr(self._client, name)
@@ -126,13 +119,37 @@ class Listener:
         return self.name
 
 
+class Server(StreamServer):
+    """Accepts a worker's share of the connections that wait.
+
+    gevent takes a fixed number whenever its loop comes round: with many, a burst is all for one
+    worker, and with one, a busy worker takes thirty a second while hundreds wait.
+    """
+
+    max_accept = workers = 1
+
+    def do_read(self) -> Any:
+        """Accept a connection, and let as many be accepted next time as are this worker's share."""
+        accepted = super().do_read()
+        self.max_accept = max(1, -(-self._waiting() // self.workers))
+        return accepted
+
+    def _waiting(self) -> int:
+        """Ask the kernel how many connections wait; other than on Linux's TCP it doesn't tell."""
+        try:
+            told = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LISTENER.size)
+        except (AttributeError, OSError):
+            return 0
+        return int(LISTENER.unpack(told)[0])
+
+
 class Worker(GeventWorker):
     """A gevent worker that is fair to its clients and stops without losing or waiting for any."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the worker, still in the master."""
         super().__init__(*args, **kwargs)
-        self._idle: dict[Any, float] = {}
+        self._connections = Connections(self.worker_connections)
         self._answered: set[Any] = set()
         self._asked_to_stop: float | None = None
         self._in_a_hurry = False
@@ -164,19 +181,23 @@ class Worker(GeventWorker):
         self._in_a_hurry = now - self._asked_to_stop > SAME_KEYPRESS_SECONDS
         self.alive = False
 
+    def timeout_ctx(self) -> AbstractContextManager[None]:
+        """Set no timer for each request: `_pause` ends the connections whose time is over."""
+        return _NO_TIMER
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve one connection, and know when it is idle."""
-        self._idle[client] = monotonic()
+        """Serve one connection, and know what it waits for."""
+        connection = Connection(client, keep_seconds=self.cfg.keepalive)
+        self._connections.add(connection)
         try:
-            super().handle(listener, client, addr)
+            super().handle(listener, connection, addr)
         finally:
-            self._idle.pop(client, None)
+            self._connections.discard(connection)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request; then let the other greenlets have their turn."""
-        self._idle.pop(sock, None)
+        sock.begin_answer()
         self._answered.add(req)
-        sock.settimeout(SEND_SECONDS)
         if health.stop_is_announced():
             # The client's next request shall go to a server that stays.
             req.force_close()
@@ -191,11 +212,10 @@ class Worker(GeventWorker):
             try:
                 answering.finish()
             finally:
-                sock.settimeout(None)
                 # A request without I/O never yields: one busy client would starve all others
                 # (p99 363 ms instead of 25 ms at 64 connections).
                 gevent.sleep(0)
-                self._idle[sock] = monotonic()
+                sock.end_answer(buffered=req.unreader.buf.tell() > 0)
 
     def load_wsgi(self) -> None:
         """Load the application; while one is developing, a mistake in it doesn't end the service.
@@ -226,10 +246,8 @@ class Worker(GeventWorker):
         listener.setblocking(1)
         pool = Pool(self.worker_connections)
         named = Listener(listener.getsockname())
-        server = StreamServer(listener, handle=partial(self.handle, named), spawn=pool)
-        if self.cfg.workers > 1:
-            # One at a time: the next connection may be for a worker with less to do.
-            server.max_accept = 1
+        server = Server(listener, handle=partial(self.handle, named), spawn=pool)
+        server.workers = self.cfg.workers
         server.start()
         return server
 
@@ -247,17 +265,19 @@ class Worker(GeventWorker):
             now = monotonic()
             hurry = health.stop_is_announced()
             grace = IDLE_GRACE_SECONDS if hurry else max(IDLE_GRACE_SECONDS, patience)
-            for client, since in list(self._idle.items()):
-                if now - max(since, closed_at) >= grace:
-                    _stop_reading(client)
+            if now - closed_at >= grace:
+                for connection in self._connections.waiting_since(now - grace):
+                    connection.hang_up()
             if now >= cut_at or self._in_a_hurry:
                 cut_at, self._in_a_hurry = inf, False
                 log.warning("requests_cut", running=deadlines.cut_all())
             self._pause()
 
     def _pause(self) -> None:
-        """Let the requests run for a moment, and tell the master that this worker lives."""
+        """Let requests run for a moment, tell the master that this worker lives, and tidy up."""
         self.notify()
+        self._connections.end_overdue()
+        overload.report()
         gevent.sleep(PAUSE_SECONDS)
 
 
@@ -281,11 +301,3 @@ def _accept_the_rest(server: StreamServer) -> None:
     """Take what waits in the listener's queue: closing it would reset these connections."""
     while not server.full() and (accepted := server.do_read()) is not None:
         server.do_handle(*accepted)
-
-
-def _stop_reading(client: Any) -> None:
-    """End an idle connection. What has arrived already is still read, and answered."""
-    try:
-        client.shutdown(socket.SHUT_RD)
-    except OSError:
-        return

@@ -50,14 +50,7 @@ class Server:
 
     def get(self, path: str, *, port: int | None = None, **headers: str) -> Answer:
         """Return a whole answer; underscores in header names become hyphens."""
-        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=PATIENCE)
-        connection.request(
-            "GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()}
-        )
-        response = connection.getresponse()
-        answer = Answer(response.status, response.headers, response.read())
-        connection.close()
-        return answer
+        return ask(port or self.port, path, **headers)
 
     def connect(self) -> socket.socket:
         """Return a connection to write raw bytes on."""
@@ -144,6 +137,19 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
         "APP_LOG_FORMAT": "json",
         **variables,
     }
+
+
+def ask(port: int, path: str, **headers: str) -> Answer:
+    """Return a whole answer; underscores in header names become hyphens."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(
+            "GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()}
+        )
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
 
 
 def lives(process: psutil.Process) -> bool:

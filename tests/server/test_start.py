@@ -2,6 +2,7 @@
 
 import base64
 import json
+import resource
 import secrets
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import make_url
 
@@ -202,6 +204,17 @@ def test_the_metrics_have_an_address_of_their_own(tmp_path: Path) -> None:
         # Nothing else is there but the probes.
         assert server.get("/who", port=port).status == 404
         assert server.get("/health", port=port).status == 200
+
+
+def test_a_worker_may_open_files_for_all_its_connections(tmp_path: Path) -> None:
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+    try:
+        with serving(tmp_path) as server:
+            allowed, _ = psutil.Process(server.workers()[0]).rlimit(psutil.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+    assert allowed == 1500
 
 
 def test_nothing_warns_about_a_late_patch(tmp_path: Path) -> None:
