@@ -59,6 +59,7 @@ FUNCTIONS = [
     "capture_hold_v1",
     "fold_deltas_v1",
     "lock_account_v1",
+    "lock_open_holds_v1",
     "note_ledger_check_v1",
     "place_hold_v1",
     "post_batch_v1",

@@ -115,12 +115,14 @@ def release(session: Session, *, actor: Actor, hold_id: UUID) -> Hold:
 def release_all(session: Session, *, actor: Actor, user_id: UUID) -> None:
     """Let go everything that is set aside of a user who gives up what is left.
 
-    Before the account is locked: a hold is locked before its account, everywhere.
+    All of it is locked before the first release locks the account: whoever ends one of them at the
+    same time has locked that one, and waits for the account.
 
-    Raises HoldEnded when another request ends one of them meanwhile.
+    Raises HoldEnded when the time of one is over between the look and the release.
     """
-    query = _HOLDS.where(holds.c.account_id == user_id, holds.c.status == HoldStatus.HELD)
-    for found in session.execute(query.order_by(holds.c.id)).mappings().all():
+    locked = holding.lock_open(session, user_id=user_id)
+    query = _HOLDS.where(holds.c.id.in_(locked)).order_by(holds.c.id)
+    for found in session.execute(query).mappings().all():
         _end(session, found, actor=actor)
 
 
