@@ -56,11 +56,14 @@ COLUMNS = {
     " password_hash reset_required roles status suspended_until updated_at version",
 }
 FUNCTIONS = [
+    "await_postings_v1",
     "capture_hold_v1",
     "fold_deltas_v1",
+    "fold_deltas_v2",
     "lock_account_v1",
     "lock_open_holds_v1",
     "note_ledger_check_v1",
+    "note_ledger_check_v2",
     "place_hold_v1",
     "post_batch_v1",
     "post_transfer_v1",
