@@ -53,15 +53,10 @@ def place(
 ) -> Hold:
     """Set credits of the actor aside, or of another user, in the caller's transaction.
 
-    Raises Forbidden (another's, without `credits:charge`), StrongerUser, PayerNotFound or
-    InsufficientCredits.
+    Raises Forbidden, StrongerUser, PayerNotFound or InsufficientCredits.
     """
-    owner = user_id or actor.user_id
-    if owner is None:
-        raise Forbidden
+    owner = _owner(actor, user_id)
     if owner != actor.user_id:
-        if not actor.may(MAY_TAKE):
-            raise Forbidden
         administration.refuse_stronger(actor, users.roles(session, owner))
     hold_id = ids.new()
     _record(session, Action.HOLD_PLACED, hold_id, actor=actor, user_id=owner, amount=amount)
@@ -74,6 +69,14 @@ def place(
         memo=memo,
         expires_at=clock.now() + expires_in,
     )
+
+
+def check_placing(*, actor: Actor, user_id: UUID | None) -> None:
+    """Make sure that the actor may set credits of that user aside (None: of themself).
+
+    Raises Forbidden for another's without `credits:charge`.
+    """
+    _owner(actor, user_id)
 
 
 def capture(session: Session, *, actor: Actor, hold_id: UUID, amount: int | None) -> Hold:
@@ -279,3 +282,14 @@ def _record(
         subject_id=user_id,
         details={"hold_id": str(hold_id), "amount": amount, **more},
     )
+
+
+def _owner(actor: Actor, user_id: UUID | None) -> UUID:
+    """Return whose credits a hold sets aside.
+
+    Raises Forbidden.
+    """
+    owner = user_id or actor.user_id
+    if owner is None or (owner != actor.user_id and not actor.may(MAY_TAKE)):
+        raise Forbidden
+    return owner

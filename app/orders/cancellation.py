@@ -16,11 +16,13 @@ from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.platform.errors import NotFound
+from app.platform.logging import get_logger
 from app.users import administration
 from app.users import service as users
 
 MAY_WRITE: Final = "orders:write"
 EXPIRED_AT_ONCE: Final = 500
+log = get_logger(__name__)
 
 _GIVE_BACK = (
     update(discounts)
@@ -51,16 +53,18 @@ def cancel_all(session: Session, *, actor: Actor, user_id: UUID) -> None:
 
     The caller holds the user's row: no order is placed meanwhile.
     """
+    # All of them before the first discount, and discounts in one order as well: whoever cancels one
+    # of these holds its order as they wait for its discount. What was paid or has run out while we
+    # waited for it is none of these any more: PostgreSQL looks at the status again.
     unpaid = (
-        select(orders.c.id)
+        select(orders)
         .where(orders.c.user_id == user_id, orders.c.status == OrderStatus.PLACED)
         .order_by(orders.c.id)
+        .with_for_update(key_share=True)
     )
-    for order_id in session.scalars(unpaid).all():
-        order = order_steps.hold(session, order_id)
-        # It may have been paid or have run out while we waited for it.
-        if order.status == OrderStatus.PLACED:
-            _cancel(session, order, actor=actor, reason=_whose(own=user_id == actor.user_id))
+    held = session.execute(unpaid).all()
+    for order in sorted(held, key=lambda order: (str(order.discount_id), order.id)):
+        _cancel(session, order, actor=actor, reason=_whose(own=user_id == actor.user_id))
 
 
 def count_placed(session: Session, *, user_id: UUID) -> int:
@@ -74,21 +78,32 @@ def count_placed(session: Session, *, user_id: UUID) -> int:
 def expire_due() -> int:
     """Cancel what wasn't paid in time, and return how many orders that were.
 
-    Each in a transaction of its own; one that is paid or cancelled meanwhile is passed over.
+    Each in a transaction of its own; one that is paid or cancelled meanwhile is passed over. One
+    that can't be cancelled keeps no other from it, and is tried again by the next call; the fault
+    is raised in the end.
 
-    Raises Unavailable.
+    Raises Unavailable, and whatever a mistake of ours raises.
     """
-    actor, expired = Actor(kind="system"), 0
-    while True:
-        due = order_queries.due(now=clock.now(), most=EXPIRED_AT_ONCE)
+    expired, failed, fault = 0, set[UUID](), None
+    while due := order_queries.due(now=clock.now(), most=EXPIRED_AT_ONCE, but=failed):
         for order_id in due:
-            with transaction() as session:
-                order = order_steps.hold(session, order_id)
-                if order.status == OrderStatus.PLACED:
-                    _cancel(session, order, actor=actor, reason=CancelReason.EXPIRED)
-                    expired += 1
-        if len(due) < EXPIRED_AT_ONCE:
-            return expired
+            try:
+                expired += _expire(order_id)
+            except Exception as error:
+                log.error("order_expiry_failed", order_id=str(order_id), exc_info=error)
+                failed.add(order_id)
+                fault = error
+    if fault is not None:
+        raise fault
+    return expired
+
+
+def _expire(order_id: UUID) -> bool:
+    with transaction() as session:
+        order = order_steps.hold(session, order_id)
+        if order.status == OrderStatus.PLACED:
+            _cancel(session, order, actor=Actor(kind="system"), reason=CancelReason.EXPIRED)
+        return bool(order.status == OrderStatus.PLACED)
 
 
 def _cancel(session: Session, order: Row[Any], *, actor: Actor, reason: CancelReason) -> None:

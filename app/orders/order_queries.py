@@ -1,6 +1,6 @@
 """What orders look like to who may see them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -17,7 +17,8 @@ from app.platform.errors import NotFound
 
 MAY_SEE: Final = "orders:read"
 # Rows of a stream that are in memory at a time.
-PAGE: Final = 1000
+# Of orders with up to 100 items each: a few megabytes.
+PAGE: Final = 200
 
 # An order with its `items`, as the API shows it, and its `version`.
 Order: TypeAlias = RowMapping
@@ -123,24 +124,32 @@ def list_orders(
 
 
 def stream(*, actor: Actor, **filters: Any) -> Iterator[Order]:
-    """Give every order that the actor may see, newest first, PAGE of them in memory at a time.
+    """Return every order that the actor may see, newest first, PAGE of them in memory at a time.
 
     Each page is a statement of its own, so an order that changes meanwhile is shown as it is then.
+    The first one is read before this returns.
+
+    Raises Unavailable.
     """
-    after: tuple[Any, ...] | None = None
-    while True:
-        page = list_orders(actor=actor, after=after, limit=PAGE, **filters)
+
+    def read_page(after: tuple[Any, ...] | None) -> Sequence[Order]:
+        return list_orders(actor=actor, after=after, limit=PAGE, **filters)
+
+    def go_on(page: Sequence[Order]) -> Iterator[Order]:
         yield from page
-        if len(page) < PAGE:
-            return
-        after = (page[-1]["created_at"], page[-1]["id"])
+        while len(page) == PAGE:
+            page = read_page((page[-1]["created_at"], page[-1]["id"]))
+            yield from page
+
+    return go_on(read_page(None))
 
 
-def due(*, now: datetime, most: int) -> Sequence[UUID]:
-    """Return orders that nobody has paid in time, up to so many."""
+def due(*, now: datetime, most: int, but: Collection[UUID]) -> Sequence[UUID]:
+    """Return orders that nobody has paid in time, up to so many, but for some."""
     query = (
         select(orders.c.id)
         .where(orders.c.status == OrderStatus.PLACED, orders.c.expires_at <= now)
+        .where(orders.c.id.not_in(but))
         .order_by(orders.c.expires_at, orders.c.id)
         .limit(most)
     )

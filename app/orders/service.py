@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy import CursorResult, RowMapping, and_, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.audit.actions import Action
@@ -32,6 +32,7 @@ from app.orders.values import code_key
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.errors import Invalid, NotFound, Unauthenticated
+from app.platform.idempotency import Outdated
 from app.users import administration
 from app.users import service as users
 from app.users.models import users as users_table
@@ -40,21 +41,19 @@ from app.users.values import Status
 _FOR_SALE = select(products.c.id, products.c.sku, products.c.name, products.c.price).where(
     products.c.sku.in_(bindparam("skus", expanding=True)), products.c.active
 )
+_APPLICABLE = and_(
+    discounts.c.code_key == bindparam("wanted"),
+    discounts.c.active,
+    or_(discounts.c.starts_at.is_(None), discounts.c.starts_at <= bindparam("now")),
+    or_(discounts.c.ends_at.is_(None), discounts.c.ends_at > bindparam("now")),
+    or_(discounts.c.max_redemptions.is_(None), discounts.c.redeemed < discounts.c.max_redemptions),
+)
+_LOOK_UP = select(discounts.c.id, discounts.c.code, discounts.c.hundredths).where(_APPLICABLE)
 # Decided under the row's lock, so that of many who want the last redemption one gets it.
 _REDEEM = (
     update(discounts)
-    .where(
-        discounts.c.code_key == bindparam("wanted"),
-        discounts.c.active,
-        or_(discounts.c.starts_at.is_(None), discounts.c.starts_at <= bindparam("now")),
-        or_(discounts.c.ends_at.is_(None), discounts.c.ends_at > bindparam("now")),
-        or_(
-            discounts.c.max_redemptions.is_(None),
-            discounts.c.redeemed < discounts.c.max_redemptions,
-        ),
-    )
+    .where(_APPLICABLE, discounts.c.hundredths == bindparam("seen"))
     .values(redeemed=discounts.c.redeemed + 1)
-    .returning(discounts.c.id, discounts.c.code, discounts.c.hundredths)
 )
 # Until the order is there: a deletion that begins meanwhile waits, and then finds it.
 _STAYS = (
@@ -78,7 +77,7 @@ def place(
     redemption is taken now. It can be paid for 24 hours.
 
     Raises Unauthenticated, Invalid (an unknown, inactive or repeated SKU, or too much in all),
-    DiscountNotApplicable or PriceChanged.
+    DiscountNotApplicable, PriceChanged, or Outdated (the discount changed meanwhile).
     """
     if session.execute(_STAYS, {"of_user": actor.user_id}).scalar() != Status.ACTIVE:
         raise Unauthenticated
@@ -87,9 +86,8 @@ def place(
     if subtotal > MAX_TOTAL:
         raise Invalid(details={"items": ["Cost more than an account can hold."]})
     now = clock.now()
-    redeemed = _redeem(session, discount_code, now=now)
-    off = pricing.discount(subtotal, hundredths=redeemed.hundredths) if redeemed else 0
-    total = subtotal - off
+    discount = _look_up(session, discount_code, now=now)
+    total = pricing.reduced(subtotal, hundredths=discount["hundredths"] if discount else 0)
     if expected_total is not None and expected_total != total:
         raise PriceChanged(details={"total": total})
     order_id = ids.new()
@@ -100,18 +98,21 @@ def place(
             "user_id": actor.user_id,
             "status": OrderStatus.PLACED,
             "subtotal": subtotal,
-            "discount": off,
+            "discount": subtotal - total,
             "total": total,
-            "discount_id": redeemed.id if redeemed else None,
-            "discount_code": redeemed.code if redeemed else None,
-            "discount_hundredths": redeemed.hundredths if redeemed else None,
+            "discount_id": discount["id"] if discount else None,
+            "discount_code": discount["code"] if discount else None,
+            "discount_hundredths": discount["hundredths"] if discount else None,
             "created_at": now,
             "expires_at": now + LIFETIME,
         },
     )
     session.execute(insert(order_items), [{"order_id": order_id, **line} for line in lines])
     order_steps.record(session, Action.ORDER_PLACED, order_id, actor=actor, total=total)
-    return order_queries.read(session, order_id)
+    placed = order_queries.read(session, order_id)
+    if discount is not None:
+        _redeem(session, discount, now=now)
+    return placed
 
 
 def pay(session: Session, *, actor: Actor, order_id: UUID) -> Order:
@@ -239,10 +240,22 @@ def _lines(session: Session, items: Sequence[Mapping[str, Any]]) -> list[dict[st
     return list(lines.values())
 
 
-def _redeem(session: Session, code: str | None, *, now: datetime) -> Row[Any] | None:
+def _look_up(session: Session, code: str | None, *, now: datetime) -> RowMapping | None:
     if code is None:
         return None
-    redeemed = session.execute(_REDEEM, {"wanted": code_key(code), "now": now}).one_or_none()
-    if redeemed is None:
+    wanted = {"wanted": code_key(code), "now": now}
+    found = session.execute(_LOOK_UP, wanted).mappings().one_or_none()
+    if found is None:
         raise DiscountNotApplicable
-    return redeemed
+    return found
+
+
+def _redeem(session: Session, discount: RowMapping, *, now: datetime) -> None:
+    """Take a redemption, last of all: everybody with the same code waits for this row.
+
+    Raises Outdated.
+    """
+    wanted = {"wanted": code_key(discount["code"]), "now": now, "seen": discount["hundredths"]}
+    taken: CursorResult[Any] = session.connection().execute(_REDEEM, wanted)
+    if not taken.rowcount:
+        raise Outdated

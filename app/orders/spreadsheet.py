@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -11,15 +12,25 @@ COLUMNS: Final = (
     "refunded", "created_at", "expires_at", "paid_at", "fulfilled_at", "cancelled_at",
     "cancel_reason",
 )  # fmt: skip
-# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection).
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection): of a cell, or
+# after what some of them part cells at, whatever was agreed.
+_FORMULA: Final = re.compile(r"^ *(?=[=+\-@\t\r\n])|[;,\t\r\n]+ *(?=[=+\-@])")
+# Lines go out together, up to so many bytes.
+_TOGETHER: Final = 16 << 10
 
 
 def lines(orders: Iterable[Any]) -> Iterator[bytes]:
-    """Give the header and one line for each order, in UTF-8, as they come."""
-    yield _line(COLUMNS)
+    """Give the header and one line for each order, in UTF-8, some together."""
+    text = io.StringIO()
+    write = csv.writer(text).writerow
+    write(COLUMNS)
     for order in orders:
-        yield _line(_cell(order[name]) for name in COLUMNS)
+        write([_cell(order[name]) for name in COLUMNS])
+        if text.tell() >= _TOGETHER:
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue().encode()
 
 
 def _cell(value: Any) -> Any:
@@ -38,10 +49,4 @@ def _item(item: Mapping[str, Any]) -> str:
 
 def harmless(text: str) -> str:
     """Return a text that no spreadsheet runs: an apostrophe before what could be a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _line(cells: Iterable[Any]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue().encode()
+    return _FORMULA.sub(r"\g<0>'", text)

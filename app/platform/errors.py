@@ -247,6 +247,6 @@ def render(error: AppError, *, request_id: str, problem: bool) -> tuple[int, byt
             "code": error.code,
             "request_id": request_id,
         } | details
-        return error.status, orjson.dumps(body), PROBLEM
+        return error.status, orjson.dumps(body, option=orjson.OPT_UTC_Z), PROBLEM
     body = {"code": error.code, "message": error.text, "request_id": request_id} | details
-    return error.status, orjson.dumps({"error": body}), JSON
+    return error.status, orjson.dumps({"error": body}, option=orjson.OPT_UTC_Z), JSON

@@ -267,3 +267,13 @@ def test_whoever_gives_up_their_credits_gives_up_what_is_held(
     found = client.get(f"/api/v1/users/{user.id}/credits", token=support.token).json
     assert (found["balance"], found["held"]) == (0, 0)
     assert list(verification.verify()) == []
+
+
+def test_a_repeat_needs_todays_permission(client: Client, make_user: Any, admin: Any) -> None:
+    server, user, key = make_user(roles=("service",)), make_user(credits=10), new_key()
+    body = {"amount": 5, "user_id": str(user.id)}
+    assert client.post(HOLDS, json=body, token=server.token, key=key).status_code == 201
+    roles = f"/api/v1/users/{server.id}/roles"
+    assert client.put(roles, json={"roles": []}, token=admin.token).status_code == 200
+    again = client.post(HOLDS, json=body, token=server.token, key=key)
+    assert (again.status_code, code(again)) == (403, "FORBIDDEN")

@@ -2,18 +2,28 @@
 
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import time_machine
+from sqlalchemy.exc import IntegrityError
 
 from app.credits import verification
-from app.orders import cancellation, spreadsheet
+from app.orders import cancellation, order_queries, order_steps, spreadsheet
+from app.platform.actor import Actor
+from app.platform.db import transaction
+from app.platform.errors import Unavailable
+from app.platform.settings import Settings
 from tests.client import Client
 from tests.credits.sending import code
+from tests.database import pool_on
 from tests.orders.buying import ORDERS, order_of, place, step
 from tests.shop import make_discount, make_order, make_product
+from tests.watching import wait_until_waiting
 
 
 def redeemed(sql: Any, discount: Any) -> int:
@@ -153,13 +163,68 @@ def test_a_file_has_a_line_for_each_order(
     assert [line["id"] for line in exported(client, user, status="paid")] == [str(orders[0])]
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t-1", " =1"])
 def test_what_a_spreadsheet_would_run_is_made_harmless(text: str) -> None:
-    assert spreadsheet.harmless(text) == f"'{text}"
+    assert spreadsheet.harmless(text).lstrip(" ").startswith("'")
+    assert spreadsheet.harmless(text).replace("'", "") == text
     order = dict.fromkeys(spreadsheet.COLUMNS) | {"items": [], "discount_code": text}
     written = b"".join(spreadsheet.lines([order])).decode()
     (line,) = csv.DictReader(io.StringIO(written, newline=""))
-    assert line["discount_code"] == f"'{text}"
+    assert line["discount_code"] == spreadsheet.harmless(text)
+
+
+@pytest.mark.parametrize("parted_at", [";", "; ", "\t", "\r\n", ",", ", "])
+def test_what_would_run_where_cells_are_parted_otherwise_is_made_harmless(parted_at: str) -> None:
+    assert spreadsheet.harmless(f"Tea{parted_at}=1+1") == f"Tea{parted_at}'=1+1"
+    assert spreadsheet.harmless(f"Tea{parted_at}2-1=1") == f"Tea{parted_at}2-1=1"
+
+
+def test_a_file_that_can_not_be_read_is_refused_before_it_begins(
+    settings: Settings, make_user: Any
+) -> None:
+    actor = Actor(kind="user", user_id=make_user().id)
+    away = replace(settings, database_url="postgresql+psycopg2://x:y@127.0.0.1:1/none")
+    with pool_on(away, instead_of=settings), pytest.raises(Unavailable):
+        order_queries.stream(actor=actor)
+
+
+def test_one_that_can_not_be_cancelled_keeps_no_other_from_running_out(
+    client: Client, make_user: Any, sql: Any
+) -> None:
+    user, spring = make_user(), make_discount()
+    more = {"discount_code": spring.code}
+    first = place(client, user, (make_product().sku, 1), more=more).json["id"]
+    second = make_order(user.id)
+    sql("UPDATE discounts SET redeemed = 0 WHERE id = :id", id=spring.id)
+    tomorrow = datetime.now(UTC) + timedelta(hours=25)
+    with time_machine.travel(tomorrow, tick=False), pytest.raises(IntegrityError):
+        cancellation.expire_due()
+    statuses = [order_of(client, user, each)["status"] for each in (first, second)]
+    assert statuses == ["placed", "cancelled"]
+    sql("UPDATE discounts SET redeemed = 1 WHERE id = :id", id=spring.id)
+
+
+def test_giving_up_several_orders_and_the_end_of_one_do_not_wait_for_each_other(
+    client: Client, make_user: Any, sql: Any
+) -> None:
+    user, spring, sku = make_user(), make_discount(), make_product().sku
+    more = {"discount_code": spring.code}
+    placed = sorted(place(client, user, (sku, 1), more=more).json["id"] for _ in range(2))
+    owner = Actor(kind="user", user_id=user.id)
+
+    def leave() -> None:
+        with transaction() as session:
+            cancellation.cancel_all(session, actor=owner, user_id=user.id)
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction() as session:
+            order_steps.hold(session, UUID(placed[1]))
+            left = threads.submit(leave)
+            wait_until_waiting(session.connection(), 1)
+            cancellation.cancel(session, actor=owner, order_id=UUID(placed[1]))
+        left.result()
+    assert {order_of(client, user, each)["status"] for each in placed} == {"cancelled"}
+    assert redeemed(sql, spring) == 0
 
 
 def test_whoever_leaves_has_no_order_that_could_still_be_paid(
