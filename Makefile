@@ -58,7 +58,7 @@ bench: .venv/.bench ## measure speed, memory and start against yardsticks, in ab
 bench-timing: .venv/.embedded ## measure whether an answer tells by its time who has an account
 	@$(BIN)/python -m benchmarks.timing
 
-lint: .venv/.dev ## check style, types, imports, dependencies, container files, and that no secret is there
+lint: .venv/.dev ## check style, types, imports, dependencies, migrations, container files, and that no secret is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -67,6 +67,9 @@ lint: .venv/.dev ## check style, types, imports, dependencies, container files, 
 	$(BIN)/deptry --requirements-files .venv/declared.txt $(DEPTRY) app migrations
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	@rm -rf .venv/migrations && mkdir .venv/migrations
+	$(BIN)/python -m migrations.printing .venv/migrations
+	$(BIN)/squawk --config .squawk.toml .venv/migrations/*.sql
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@$(MAKE) --no-print-directory secrets
 

@@ -64,6 +64,8 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.support import routes as support_routes
     from app.users import passwords
     from app.users import routes as users_routes
+    from app.webhooks import destinations
+    from app.webhooks import routes as webhook_routes
 
     settings = settings or load_settings()
     logging.configure(settings)
@@ -82,6 +84,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     registration.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)
+    destinations.configure(settings)
 
     # First, because it brings an error handler of its own, which ours replaces.
     api = openapi.create_api(app, settings)
@@ -117,6 +120,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         idempotency_status.blp,
         catalogue_routes.blp,
         orders_routes.blp,
+        webhook_routes.blp,
         audit_routes.blp,
         support_routes.blp,
     ):

@@ -1,5 +1,6 @@
 """Runs migrations: one process at a time, one transaction for each migration."""
 
+import logging
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -10,12 +11,20 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from app.platform.db import Base, one_connection
+from app.platform.engine import MIGRATION_TIMEOUTS
 from app.platform.settings import Settings
 
 # Any number, as long as nothing else in the database locks it.
 LOCK = 4_061_938_275_510
 LOCK_WAIT_SECONDS = 600
 LOCK_POLL_SECONDS = 0.2
+# Waiting for a lock on a table ends after `lock_timeout`, because everybody else queues up behind
+# it. Most of those in the way are gone a little later: each pause is so much longer than the last.
+TRIES = 5
+PAUSE_SECONDS = 2
+# Somebody else has a lock, and a deadlock with somebody else.
+IN_THE_WAY = frozenset({"55P03", "40P01"})
+log = logging.getLogger("alembic.env")
 
 
 def is_ours(
@@ -76,11 +85,32 @@ def run(settings: Settings) -> None:
         take_lock(connection)
         # The lock was taken in autocommit and outlives the transactions of the migrations.
         connection.rollback()
-        context.configure(
-            connection=connection.execution_options(isolation_level="READ COMMITTED"), **OPTIONS
-        )
-        with context.begin_transaction():
-            context.run_migrations()
+        migrate(connection.execution_options(isolation_level="READ COMMITTED"))
+
+
+def migrate(connection: Connection) -> None:
+    """Run the migrations, and go on from the one that failed when others were in its way.
+
+    Raises CommandError when they still are at the last try.
+    """
+    for number in range(1, TRIES + 1):
+        context.configure(connection=connection, **OPTIONS)
+        try:
+            with context.begin_transaction():
+                context.run_migrations()
+            return
+        except OperationalError as error:
+            if getattr(error.orig, "pgcode", None) not in IN_THE_WAY:
+                raise
+            connection.rollback()
+            reason = " ".join(str(error.orig).split())
+        if number < TRIES:
+            log.warning("In the way of a migration (try %d of %d): %s", number, TRIES, reason)
+            time.sleep(number * PAUSE_SECONDS)
+    raise CommandError(
+        f"Others were in the way of a migration at each of {TRIES} tries: {reason}. Run it"
+        " again at a quieter time; it goes on where it was."
+    )
 
 
 def print_sql(settings: Settings) -> None:
@@ -92,6 +122,8 @@ def print_sql(settings: Settings) -> None:
         dialect_opts={"paramstyle": "named"},
         **OPTIONS,
     )
+    # A connection of ours has it already; whoever runs this elsewhere shall wait no longer, either.
+    context.static_output(f"SET lock_timeout = '{MIGRATION_TIMEOUTS['lock_timeout']}';\n")
     with context.begin_transaction():
         context.run_migrations()
 

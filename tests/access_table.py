@@ -12,6 +12,7 @@ SIGNED_IN_200 = (401, 200, 200, 401, 200, 200, 200, 200, 200, 403)
 # What only administrators may.
 ADMINS_200 = (401, 403, 403, 401, 403, 403, 403, 200, 200, 403)
 ADMINS_201 = (401, 403, 403, 401, 403, 403, 403, 201, 201, 403)
+ADMINS_204 = (401, 403, 403, 401, 403, 403, 403, 204, 204, 403)
 # What no API key opens.
 PEOPLE_200 = (401, 200, 200, 401, 200, 200, 200, 200, 403, 403)
 PEOPLE_201 = (401, 201, 201, 401, 201, 201, 201, 201, 403, 403)
@@ -134,6 +135,16 @@ MATRIX = {
     "DELETE /api/v1/users/me/sessions/<uuid:session_id>": (
         401, 204, 404, 401, 404, 404, 404, 404, 403, 403,
     ),
+    "GET /api/v1/webhooks": ADMINS_200,
+    "POST /api/v1/webhooks": ADMINS_201,
+    "DELETE /api/v1/webhooks/<uuid:webhook_id>": ADMINS_204,
+    "GET /api/v1/webhooks/<uuid:webhook_id>": ADMINS_200,
+    "PATCH /api/v1/webhooks/<uuid:webhook_id>": ADMINS_200,
+    "GET /api/v1/webhooks/<uuid:webhook_id>/deliveries": ADMINS_200,
+    "POST /api/v1/webhooks/<uuid:webhook_id>/deliveries/<uuid:delivery_id>/replay": (
+        401, 403, 403, 401, 403, 403, 403, 202, 202, 403,
+    ),
+    "POST /api/v1/webhooks/<uuid:webhook_id>/rotate": ADMINS_201,
 }  # fmt: skip
 
 # Of staff who may, on whom: nobody acts on a user who holds a permission that they lack themselves.

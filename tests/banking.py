@@ -25,7 +25,7 @@ from app.credits.errors import (
 )
 from app.orders import cancellation
 from app.orders import service as orders
-from app.orders.order_errors import OrderState, RefundExceedsPayment
+from app.orders.errors import OrderState, RefundExceedsPayment
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.platform.errors import InvalidState, Unauthenticated

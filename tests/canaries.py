@@ -18,7 +18,7 @@ from app.platform import logging, metrics
 
 FIELDS = frozenset(
     {"password", "current_password", "new_password", "access_token", "refresh_token"}
-    | {"device_token", "csrf_token", "token", "key"}
+    | {"device_token", "csrf_token", "token", "key", "secret"}
 )
 # Shorter ones are words that stand anywhere.
 SHORTEST = 10
@@ -29,10 +29,10 @@ TAIL = 32
 BLOCK = 8
 LEAST_IN_BLOCKS = 2 * BLOCK - 1
 # What a secret looks like that no client of ours has noted: an access token, a password's hash, an
-# API key.
+# API key, what signs a webhook's messages.
 SHAPES = re.compile(
     rb"eyJ[\w-]{16,}\.[\w-]{16,}|\$argon2\w*\$v=|(?:Bearer |bursar_\w+=)[\w%+/=.-]{16,}"
-    rb"|bk_[0-9a-f]{32}_[\w-]{16,}"
+    rb"|bk_[0-9a-f]{32}_[\w-]{16,}|whsec_[\w%+/=-]{16,}"
 )
 
 _secrets: dict[str, None] = {}

@@ -15,6 +15,15 @@ UNGUARDED = "ALTER TABLE orders DISABLE TRIGGER orders_guard_new;"
 
 CHECKED = "UPDATE ledger_state SET checked_at = {}, check_seconds = {}, differences = {}"
 
+
+def told(event: str, subject: str) -> str:
+    """Return the question whether an event about this subject waits to be told."""
+    return (
+        "SELECT EXISTS (SELECT FROM outbox_events"
+        f" WHERE topic = '{event}' AND subject_id = {subject})"
+    )
+
+
 CONSTRAINTS: dict[str, str] = {
     "ck_account_deltas_amount": insert("account_deltas", amount="0"),
     "ck_accounts_entry_count": f"UPDATE accounts SET entry_count = -1 WHERE id = {ALICE}",
@@ -132,6 +141,23 @@ CONSTRAINTS: dict[str, str] = {
     "ck_users_status": insert("users", status="'bored'"),
     "ck_users_suspended_until": insert("users", suspended_until=TIME),
     "ck_users_version": insert("users", version="0"),
+    "ck_webhook_deliveries_attempts": insert("webhook_deliveries", attempts="-1"),
+    "ck_webhook_deliveries_last_error": insert("webhook_deliveries", last_error="'I am away'"),
+    "ck_webhook_deliveries_last_status": insert("webhook_deliveries", last_status="99"),
+    "ck_webhook_deliveries_pending": insert("webhook_deliveries", status="'dead'"),
+    "ck_webhook_deliveries_status": insert(
+        "webhook_deliveries", status="'lost'", next_try_at="NULL", ended_at=TIME
+    ),
+    "ck_webhook_events_type": insert("webhook_events", type="'something'"),
+    "ck_webhooks_description": insert("webhooks", description="''"),
+    "ck_webhooks_events": insert("webhooks", events="'{}'"),
+    "ck_webhooks_master_key_version": insert("webhooks", master_key_version="0"),
+    "ck_webhooks_previous": insert("webhooks", previous_until=TIME),
+    "ck_webhooks_previous_secret": insert(
+        "webhooks", previous_secret="'short'", previous_until=TIME
+    ),
+    "ck_webhooks_secret": insert("webhooks", secret="'short'"),
+    "ck_webhooks_url": insert("webhooks", url="''"),
     "fk_account_deltas_account_id_accounts": insert("account_deltas", account_id=NOBODY),
     "fk_accounts_user_id_users": insert("accounts"),
     "fk_api_keys_user_id_users": insert("api_keys", user_id=NOBODY),
@@ -157,6 +183,8 @@ CONSTRAINTS: dict[str, str] = {
     "fk_transfers_reverses_id_transfers": insert(
         "transfers", kind="'reversal'", reverses_id=NOBODY
     ),
+    "fk_webhook_deliveries_event_id_webhook_events": insert("webhook_deliveries", event_id=NOBODY),
+    "fk_webhook_deliveries_webhook_id_webhooks": insert("webhook_deliveries", webhook_id=NOBODY),
     "pk_accounts": insert("accounts", id=ALICE, user_id=ALICE),
     "pk_api_keys": insert("api_keys", id=THING),
     "pk_audit_events": insert("audit_events", id=THING),
@@ -177,6 +205,10 @@ CONSTRAINTS: dict[str, str] = {
     "pk_signing_keys": insert("signing_keys", id=THING),
     "pk_transfers": insert("transfers", id=THING),
     "pk_users": insert("users", id=ALICE),
+    "pk_webhook_deliveries": insert("webhooks", id=OTHER)
+    + insert("webhook_deliveries", id=THING, webhook_id=OTHER),
+    "pk_webhook_events": insert("webhook_events", id=THING),
+    "pk_webhooks": insert("webhooks", id=THING),
     "uq_accounts_house_kind": insert("accounts", id=NEW, user_id="NULL", kind="'revenue'"),
     # An account has its user's id, so this one shows only where the primary key is gone.
     "uq_accounts_user_id": "ALTER TABLE accounts DROP CONSTRAINT pk_accounts CASCADE;"
@@ -193,6 +225,7 @@ CONSTRAINTS: dict[str, str] = {
     "uq_transfers_payment": PAYMENT + PAYMENT,
     "uq_transfers_reverses_id": REVERSAL + REVERSAL,
     "uq_users_email_key": insert("users", email_key="'alice'"),
+    "uq_webhook_deliveries_event_id_webhook_id": insert("webhook_deliveries"),
 }
 
 AN_ADMIN = f"UPDATE users SET roles = '{{admin}}' WHERE id = {ALICE};"
@@ -257,5 +290,12 @@ EFFECTS: dict[str, tuple[str, str]] = {
     "users_open_account": (
         insert("users", id=CAROL),
         f"SELECT EXISTS (SELECT FROM accounts WHERE user_id = {CAROL} AND kind = 'user')",
+    ),
+    "users_tell": (insert("users", id=CAROL), told("user.created", CAROL)),
+    "transfers_tell": (insert("transfers", id=OTHER), told("credits.granted", OTHER)),
+    "holds_tell": (insert("holds", id=OTHER), told("hold.placed", OTHER)),
+    "orders_tell": (
+        insert("orders", id=OTHER) + "SET CONSTRAINTS orders_tell IMMEDIATE",
+        told("order.placed", OTHER),
     ),
 }

@@ -101,6 +101,16 @@ ROUTES = {
     "DELETE /api/v1/users/me/sessions": SIGNED_IN,
     "GET /api/v1/users/me/sessions": SIGNED_IN,
     "DELETE /api/v1/users/me/sessions/<uuid:session_id>": SIGNED_IN,
+    "GET /api/v1/webhooks": "webhooks:write",
+    "POST /api/v1/webhooks": "webhooks:write",
+    "DELETE /api/v1/webhooks/<uuid:webhook_id>": "webhooks:write",
+    "GET /api/v1/webhooks/<uuid:webhook_id>": "webhooks:write",
+    "PATCH /api/v1/webhooks/<uuid:webhook_id>": "webhooks:write",
+    "GET /api/v1/webhooks/<uuid:webhook_id>/deliveries": "webhooks:write",
+    "POST /api/v1/webhooks/<uuid:webhook_id>/deliveries/<uuid:delivery_id>/replay": (
+        "webhooks:write"
+    ),
+    "POST /api/v1/webhooks/<uuid:webhook_id>/rotate": "webhooks:write",
 }
 
 # Queries for which a public call asks for a permission.
@@ -224,6 +234,13 @@ RECORDS = {
     "POST /api/v1/users/<uuid:user_id>/reinstate": {Action.USER_REINSTATED},
     "PUT /api/v1/users/<uuid:user_id>/roles": {Action.USER_ROLES_CHANGED},
     "POST /api/v1/users/<uuid:user_id>/suspend": {Action.USER_SUSPENDED, Action.SESSION_ENDED},
+    "POST /api/v1/webhooks": {Action.WEBHOOK_CREATED},
+    "DELETE /api/v1/webhooks/<uuid:webhook_id>": {Action.WEBHOOK_DELETED},
+    "PATCH /api/v1/webhooks/<uuid:webhook_id>": {Action.WEBHOOK_CHANGED},
+    "POST /api/v1/webhooks/<uuid:webhook_id>/deliveries/<uuid:delivery_id>/replay": {
+        Action.DELIVERY_REPLAYED
+    },
+    "POST /api/v1/webhooks/<uuid:webhook_id>/rotate": {Action.WEBHOOK_ROTATED},
 }
 # What isn't recorded by a route of its own.
 ELSEWHERE = {
@@ -232,6 +249,7 @@ ELSEWHERE = {
     Action.USER_ERASED,  # by a job, and by the command line
     Action.LEDGER_FROZEN,  # by a job, and by the command line
     Action.LEDGER_UNFROZEN,  # by the command line
+    Action.WEBHOOK_SWITCHED_OFF,  # by the worker
     # By the service itself, and by the command line.
     Action.SIGNING_KEY_CREATED,
     Action.SIGNING_KEY_ACTIVATED,

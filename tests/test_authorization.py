@@ -142,7 +142,5 @@ def test_a_strangers_thing_answers_like_one_that_does_not_exist(
 
 
 def nobodys(call: str) -> str:
-    """Return a call's path, with an id of nothing."""
-    path = call.partition(" ")[2]
-    start, _, rest = path.partition("<uuid:")
-    return start + str(uuid4()) + rest.partition(">")[2]
+    """Return a call's path, with ids of nothing."""
+    return re.sub("<uuid:[^>]*>", lambda _: str(uuid4()), call.partition(" ")[2])

@@ -40,6 +40,9 @@ PRIVILEGES = {
     "signing_keys": "DELETE INSERT SELECT",
     "transfers": "SELECT",
     "users": "INSERT SELECT",
+    "webhook_deliveries": "INSERT SELECT",
+    "webhook_events": "DELETE INSERT SELECT",
+    "webhooks": "DELETE INSERT SELECT",
 }
 COLUMNS = {
     "api_keys": "digest last_used_at previous_digest previous_until revoked_at",
@@ -54,6 +57,9 @@ COLUMNS = {
     "signing_keys": "activated_at master_key_version private_key retired_at state",
     "users": "deleting_since email email_key email_verified name name_grams password_changed_at"
     " password_hash reset_required roles status suspended_until updated_at version",
+    "webhook_deliveries": "attempts ended_at last_error last_status last_try_at next_try_at status",
+    "webhooks": "active description events master_key_version previous_secret previous_until"
+    " secret updated_at url",
 }
 FUNCTIONS = [
     "await_postings_v1",

@@ -163,6 +163,31 @@ ROWS: dict[str, dict[str, str]] = {
         "expires_at": LATER,
         "created_at": TIME,
     },
+    "webhooks": {
+        "id": NEW,
+        "url": "'https://app.example.com/'",
+        "events": "'{*}'",
+        "active": "true",
+        "secret": "decode(repeat('00', 60), 'hex')",
+        "master_key_version": "1",
+        "created_at": TIME,
+        "updated_at": TIME,
+    },
+    "webhook_events": {
+        "id": NEW,
+        "type": "'order.paid'",
+        "subject_id": NOBODY,
+        "data": "'{}'",
+        "created_at": TIME,
+    },
+    "webhook_deliveries": {
+        "id": NEW,
+        "event_id": THING,
+        "webhook_id": THING,
+        "status": "'pending'",
+        "next_try_at": TIME,
+        "created_at": TIME,
+    },
 }
 
 
@@ -197,6 +222,9 @@ SEED = "".join(
         insert("entries", account_id=ISSUANCE, amount="-5", seq="NULL", balance_after="NULL"),
         insert("account_deltas"),
         insert("holds", id=THING),
+        insert("webhooks", id=THING),
+        insert("webhook_events", id=THING),
+        insert("webhook_deliveries", id=THING),
         # The deferred checks of these rows are done; those of the case are still to come.
         "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;",
     ]

@@ -63,3 +63,10 @@ class Action(StrEnum):
     CREDITS_FORFEITED = "support.credits.forfeited"
     USER_ERASED = "support.user.erased"
     EXPORT_REQUESTED = "support.export.requested"
+    WEBHOOK_CREATED = "webhooks.webhook.created"
+    WEBHOOK_CHANGED = "webhooks.webhook.changed"
+    WEBHOOK_DELETED = "webhooks.webhook.deleted"
+    WEBHOOK_ROTATED = "webhooks.webhook.rotated"
+    # The endpoint said that it is gone for good.
+    WEBHOOK_SWITCHED_OFF = "webhooks.webhook.switched_off"
+    DELIVERY_REPLAYED = "webhooks.delivery.replayed"

@@ -34,7 +34,8 @@ _LABEL = "signing key"
 _LOCK_NUMBER = 4_201_973
 _LOCK = select(func.pg_advisory_xact_lock(bindparam("number")))
 _READ = select(signing_keys).order_by(signing_keys.c.created_at, signing_keys.c.id)
-_AT_ONCE = datetime.min.replace(tzinfo=UTC)
+# When the first key of all is due.
+AT_ONCE = datetime.min.replace(tzinfo=UTC)
 _SERVICE = Actor(kind="system")
 
 _record: Record
@@ -88,10 +89,10 @@ def plan(keys: Sequence[Any]) -> Iterator[Step]:
     active = next((key for key in keys if key.state == State.ACTIVE), None)
     waiting = next((key for key in keys if key.state == State.PUBLISHED), None)
     if waiting is not None:
-        at = waiting.created_at + PUBLISHED_FOR if active else _AT_ONCE
+        at = waiting.created_at + PUBLISHED_FOR if active else AT_ONCE
         yield Step(change=Change.ACTIVATED, key_id=waiting.id, at=at)
     else:
-        at = active.activated_at + _active_for if active else _AT_ONCE
+        at = active.activated_at + _active_for if active else AT_ONCE
         yield Step(change=Change.CREATED, key_id=None, at=at)
     for key in keys:
         # A revoked key is kept as long, because until then somebody may ask what became of it.

@@ -105,13 +105,16 @@ def _migrate(settings: Settings) -> None:
     separate = settings.database_migration_url != settings.database_url
     if separate:
         check_database(settings.database_url, variable="APP_DATABASE_URL")
-    recorded = recorded_revision(
+    recorded, serves_from = recorded_revision(
         settings.database_migration_url,
         variable="APP_DATABASE_MIGRATION_URL" if separate else "APP_DATABASE_URL",
     )
     if recorded == migrations.head_revision():
         return
-    if recorded and not (migrations.DIRECTORY / "versions" / f"{recorded}.py").exists():
+    if recorded and recorded > migrations.head_revision():
+        if migrations.judge(recorded, serves_from) == migrations.OK:
+            say(f"A newer version has migrated the database, to {recorded}; this one still runs")
+            return
         raise StartError(
             f"The database is at revision {recorded}, which this version doesn't know: a newer "
             f"version has migrated it. Update the code."

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 import psycopg2
 
+from app.platform.migrations import RECORDED
 from app.platform.settings import Settings
 
 OLDEST_SERVER = 150000
@@ -50,9 +51,10 @@ def check_database(url: str, *, variable: str) -> None:
         pass
 
 
-def recorded_revision(url: str, *, variable: str) -> str | None:
-    """Return the revision of a database's tables, or None when nothing was ever migrated.
+def recorded_revision(url: str, *, variable: str) -> tuple[str | None, str | None]:
+    """Return the revision of a database's tables, and that of the oldest code they serve.
 
+    The first is None when nothing was ever migrated, the second when they serve all.
     The checks of `check_database` included. Without SQLAlchemy, whose import would be a quarter
     of the whole start.
 
@@ -61,10 +63,10 @@ def recorded_revision(url: str, *, variable: str) -> str | None:
     with _connection(url, variable) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('alembic_version')")
         if cursor.fetchone() == (None,):
-            return None
-        cursor.execute("SELECT version_num FROM alembic_version")
-        row = cursor.fetchone()
-        return None if row is None else str(row[0])
+            return None, None
+        cursor.execute(RECORDED)
+        revision, serves_from = cursor.fetchone() or (None, None)
+        return revision, serves_from
 
 
 def one_line(error: BaseException | None) -> str:

@@ -39,16 +39,30 @@ def submit(
 
     Raises MailTemporary or MailRefused.
     """
+    with _failures(), _session(server, own_name=own_name) as client:
+        _hand_over(client, mail, sender=sender, recipient=recipient)
+
+
+def probe(server: MailServer, *, own_name: str) -> None:
+    """Connect as for a mail, encryption and login included, and leave without one.
+
+    It takes as long as `submit` at most.
+
+    Raises MailTemporary.
+    """
+    with _failures(), _session(server, own_name=own_name):
+        pass
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn whatever goes wrong into one of ours, without the server's words.
+
+    Raises MailTemporary or MailRefused.
+    """
     failure: MailNotSent
     try:
-        with _connected(server, own_name=own_name) as client:
-            _encrypt(client, server)
-            _log_in(client, server)
-            _hand_over(client, mail, sender=sender, recipient=recipient)
-            # It has the mail: how it says good-bye doesn't matter, and isn't waited for long.
-            with suppress(smtplib.SMTPException, OSError):
-                client.limit(GOODBYE_SECONDS)
-                client.quit()
+        yield
         return
     except MailNotSent as known:
         failure = type(known)(*known.args)
@@ -57,6 +71,22 @@ def submit(
         failure = MailTemporary(f"{type(error).__name__} {code}".rstrip())
     # A new exception, outside of the handlers: no server's words come along as its context.
     raise failure
+
+
+@contextmanager
+def _session(server: MailServer, *, own_name: str) -> Iterator["_Client"]:
+    """Connect, encrypt and log in as the settings say; at the end, say good-bye.
+
+    Raises MailTemporary, SMTPException or OSError.
+    """
+    with _connected(server, own_name=own_name) as client:
+        _encrypt(client, server)
+        _log_in(client, server)
+        yield client
+        # It has the mail: how it says good-bye doesn't matter, and isn't waited for long.
+        with suppress(smtplib.SMTPException, OSError):
+            client.limit(GOODBYE_SECONDS)
+            client.quit()
 
 
 class _Client(smtplib.SMTP):

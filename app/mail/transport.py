@@ -75,6 +75,15 @@ def send(settings: Settings, message: Message) -> None:
         raise MailTemporary("APP_MAIL_URL is not set")
 
 
+def probe(settings: Settings) -> None:
+    """Connect to the mail server of the settings as for a mail, and send none.
+
+    Raises MailTemporary.
+    """
+    if settings.mail_url is not None:
+        submission.probe(server_of(settings.mail_url), own_name=_host(settings))
+
+
 def _recipient(to: str) -> str:
     """Return an address with its domain in ASCII, which every server takes.
 

@@ -8,10 +8,9 @@ from sqlalchemy.orm import Session
 
 from app.audit.actions import Action
 from app.orders import order_queries, order_steps
-from app.orders.models import discounts
-from app.orders.order_models import orders
+from app.orders.models import discounts, orders
 from app.orders.order_queries import Order
-from app.orders.order_values import CancelReason, OrderStatus
+from app.orders.values import CancelReason, OrderStatus
 from app.platform import clock
 from app.platform.actor import Actor
 from app.platform.db import transaction

@@ -9,8 +9,8 @@ from sqlalchemy import RowMapping, Select, func, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.orm import Session
 
-from app.orders.order_models import order_items, orders
-from app.orders.order_values import OrderStatus
+from app.orders.models import order_items, orders
+from app.orders.values import OrderStatus
 from app.platform.actor import Actor
 from app.platform.db import reading
 from app.platform.errors import NotFound

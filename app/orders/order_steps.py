@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from app.audit import service as audit
 from app.audit.actions import Action
-from app.orders.order_errors import OrderState
-from app.orders.order_models import orders
-from app.orders.order_values import TRANSITIONS, OrderStatus
+from app.orders.errors import OrderState
+from app.orders.models import orders
+from app.orders.values import TRANSITIONS, OrderStatus
 from app.platform import metrics
 from app.platform.actor import Actor
 from app.platform.db import after_commit

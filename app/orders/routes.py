@@ -8,7 +8,7 @@ from flask import Response
 from app.credits.errors import BalanceLimit, InsufficientCredits, LedgerFrozen, PayerNotFound
 from app.orders import cancellation, order_queries, service, spreadsheet
 from app.orders.cancellation import MAY_WRITE
-from app.orders.order_errors import (
+from app.orders.errors import (
     DiscountNotApplicable,
     OrderState,
     PriceChanged,

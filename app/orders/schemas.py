@@ -3,7 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from app.orders.labels import Label
-from app.orders.order_values import (
+from app.orders.values import (
     MAX_ITEMS,
     MAX_QUANTITY,
     MAX_REASON,

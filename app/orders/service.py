@@ -12,23 +12,22 @@ from app.audit.actions import Action
 from app.credits import ledger
 from app.credits.values import TransferKind
 from app.orders import order_queries, order_steps, pricing
-from app.orders.models import discounts, products
-from app.orders.order_errors import (
+from app.orders.errors import (
     DiscountNotApplicable,
     OrderState,
     PriceChanged,
     RefundExceedsPayment,
     SelfRefund,
 )
-from app.orders.order_models import order_items, orders
+from app.orders.models import discounts, order_items, orders, products
 from app.orders.order_queries import Order
-from app.orders.order_values import (
+from app.orders.values import (
     FULFILLABLE,
     LIFETIME,
     MAX_TOTAL,
     OrderStatus,
+    code_key,
 )
-from app.orders.values import code_key
 from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.errors import Invalid, NotFound, Unauthenticated

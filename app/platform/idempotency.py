@@ -70,8 +70,8 @@ class IdempotencyKey(Base):
 
     __table_args__ = (
         Index(
-            "ix_idempotency_keys_versioned",
-            "created_at",
+            "ix_idempotency_keys_shown",
+            text("substring(body, 8, 36)"),
             postgresql_where=text("etag IS NOT NULL"),
         ),
     )

@@ -1,6 +1,7 @@
 """Brings the database's tables to the state that this version of the code needs."""
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from app.platform.settings import PROJECT_ROOT, Settings
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 DIRECTORY: Final = PROJECT_ROOT / "migrations"
+# The oldest schema that this code runs on. What came after it is no more than indexes and checks,
+# or isn't there yet: so it may be deployed before, while or after the database is migrated to it.
+LEAST_REVISION: Final = "0026_guards"
+# The revision, and the oldest code that the schema serves as `contract` of
+# migrations/contracting.py has written it down; NULL while it serves all.
+RECORDED: Final = (
+    "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_class')"
+    " FROM alembic_version"
+)
+OK, BEHIND, AHEAD = "ok", "behind", "ahead"
 
 # Alembic names each of its plugins whenever it is imported, which tells an operator nothing.
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
@@ -52,6 +63,7 @@ def configuration(settings: Settings) -> "Config":
     return _prepared(config, settings)
 
 
+@cache
 def head_revision() -> str:
     """Return the revision that this code needs: the last file's name, for they are numbered."""
     return max(path.stem for path in (DIRECTORY / "versions").glob("[0-9]*.py"))
@@ -59,9 +71,30 @@ def head_revision() -> str:
 
 def current_revision(connection: "Connection") -> str | None:
     """Return the revision of a database, or None when nothing was ever migrated."""
+    return _recorded(connection)[0]
+
+
+def state(connection: "Connection") -> str:
+    """Return what `judge` says of a database."""
+    return judge(*_recorded(connection))
+
+
+def judge(revision: str | None, serves_from: str | None) -> str:
+    """Say whether this code runs on a schema: `ok`, `behind` or `ahead`.
+
+    One that is newer than the code serves it, for a database is migrated before the last old
+    process has gone; unless a migration has said that it serves only code from `serves_from` on.
+    """
+    if revision is None or revision < LEAST_REVISION:
+        return BEHIND
+    return AHEAD if serves_from is not None and serves_from > head_revision() else OK
+
+
+def _recorded(connection: "Connection") -> tuple[str | None, str | None]:
     if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is None:
-        return None
-    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return None, None
+    revision, serves_from = connection.exec_driver_sql(RECORDED).one_or_none() or (None, None)
+    return revision, serves_from
 
 
 def _prepared(config: "Config", settings: Settings) -> "Config":

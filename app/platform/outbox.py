@@ -1,7 +1,8 @@
 """What the outside world is to be told: written in the transaction of the change, taken by workers.
 
 The web process never calls the outside world, and sends no NOTIFY: one in each transaction would
-serialize all commits. It leaves a row here, and a worker that finds it turns it into a job.
+serialize all commits. It leaves a row here, and a worker that finds it turns it into a job. Rows
+with `data` are written by triggers, where some webhook waits for such an event.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Session
 
 from app.platform import clock, ids
@@ -32,6 +34,7 @@ outbox_events = Table(
     Column("topic", Text, nullable=False, index=True),
     Column("subject_id", Uuid, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("data", JSON),
 )
 
 _INSERT = insert(outbox_events)
@@ -48,7 +51,7 @@ _TAKE = (
             .scalar_subquery()
         )
     )
-    .returning(outbox_events.c.topic, outbox_events.c.subject_id)
+    .returning(*outbox_events.c)
 )
 
 
@@ -64,7 +67,7 @@ def emit(session: Session, *, topic: str, subject_id: UUID) -> None:
 
 
 def take(session: Session, *, topics: Iterable[str], most: int) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Delete up to `most` events of these topics, and return topic and subject of each.
+    """Delete up to `most` events of these topics, and return them.
 
     They are this caller's alone, and are back if the transaction doesn't commit.
     """

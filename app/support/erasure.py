@@ -31,11 +31,13 @@ from app.platform.db import Base, reading, transaction
 from app.platform.errors import InvalidState
 from app.platform.idempotency import IdempotencyKey
 from app.platform.logging import get_logger
+from app.platform.outbox import outbox_events
 from app.support.models import exports
 from app.support.values import SETTLED, UNDOABLE
 from app.users import administration, passwords
 from app.users.models import users
 from app.users.values import Status
+from app.webhooks.models import webhook_events
 
 log = get_logger(__name__)
 
@@ -51,9 +53,9 @@ _HELD = (
     .where(users.c.id == _OF)
     .with_for_update(key_share=True)
 )
-# Position in bytes, not in characters: the answer is kept as it went out.
-_SHOWS_THE_USER = func.position(
-    bindparam("shown", type_=LargeBinary).op("IN", is_comparison=True)(_idempotency_keys.c.body)
+# An answer that shows a user begins with the id; the index ix_idempotency_keys_shown is of this.
+_shown_id: Final = func.substring(
+    _idempotency_keys.c.body, literal_column("8"), literal_column("36"), type_=LargeBinary
 )
 _DELETIONS: Final = (
     # What is about the user, and what the user did to others: its address is the user's.
@@ -67,7 +69,9 @@ _DELETIONS: Final = (
     ),
     # With the answers that staff got, which show the user and have a version.
     delete(_idempotency_keys).where(_idempotency_keys.c.user_id == _OF),
-    delete(_idempotency_keys).where(_idempotency_keys.c.etag.is_not(None), _SHOWS_THE_USER > 0),
+    delete(_idempotency_keys).where(
+        _idempotency_keys.c.etag.is_not(None), _shown_id == bindparam("shown", type_=LargeBinary)
+    ),
     # With those that were asked for by the address alone.
     delete(mails).where(
         or_(mails.c.user_id == _OF, mails.c.email_key == bindparam("of_email_key"))
@@ -75,6 +79,14 @@ _DELETIONS: Final = (
     delete(login_sessions).where(login_sessions.c.user_id == _OF),
     delete(api_keys).where(api_keys.c.user_id == _OF),
     delete(exports).where(exports.c.user_id == _OF),
+    # What apps were told of the user, and are to be told still; the end of it is told below.
+    # In the order in which a worker makes the one of the other: it hides none from us.
+    delete(outbox_events).where(
+        outbox_events.c.subject_id == _OF, outbox_events.c.data.is_not(None)
+    ),
+    delete(webhook_events).where(
+        webhook_events.c.subject_id == _OF, func.starts_with(webhook_events.c.type, "user.")
+    ),
 )
 _OVERWRITE = (
     update(users)
@@ -180,7 +192,7 @@ def erase(user_id: UUID, *, begun_by: datetime, actor: Actor) -> bool:
         parameters = {
             "of_user": user_id,
             "of_email_key": user.email_key,
-            "shown": f'"id":"{user_id}"'.encode(),
+            "shown": str(user_id).encode(),
             "nobodys_email": f"{user_id}@{DOMAIN}",
             "nobodys_hash": nobodys_hash,
             "now": clock.now(),

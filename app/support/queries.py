@@ -27,7 +27,7 @@ from app.credits.models import accounts, entries, holds, transfers
 from app.mail.models import mails
 from app.mail.values import Kind, State
 from app.orders import order_queries
-from app.orders.order_models import orders
+from app.orders.models import orders
 from app.users.models import users
 
 PAGE: Final = 1_000

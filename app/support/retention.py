@@ -34,6 +34,8 @@ from app.platform.idempotency import LIFETIME, IdempotencyKey
 from app.platform.logging import get_logger
 from app.support.models import exports
 from app.support.values import AUDIT_PERSONAL_KEPT, LOGIN_SESSIONS_KEPT, MAILS_KEPT
+from app.webhooks.models import webhook_events
+from app.webhooks.values import EVENTS_KEPT
 
 log = get_logger(__name__)
 
@@ -109,6 +111,13 @@ RULES: Final[Mapping[str, Rule]] = {
         ),
         oldest=audit_personal.c.event_id,
         kept=AUDIT_PERSONAL_KEPT,
+    ),
+    # With their deliveries, those that still wait for a webhook that isn't active, too.
+    "webhook_events": _rule(
+        webhook_events,
+        webhook_events.c.created_at <= _BEFORE,
+        oldest=webhook_events.c.created_at,
+        kept=EVENTS_KEPT,
     ),
     # Those who take something of a limit sweep as well; this is for when nobody comes any more.
     "rate_limits": _rule(

@@ -19,7 +19,7 @@ PERMISSIONS = frozenset(
         "users:read", "users:write", "users:roles", "users:suspend",
         "credits:read", "credits:grant", "credits:charge", "credits:reverse",
         "catalogue:write", "orders:read", "orders:write", "orders:refund",
-        "audit:read",
+        "audit:read", "webhooks:write",
     }
 )  # fmt: skip
 

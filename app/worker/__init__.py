@@ -1,7 +1,8 @@
 """The worker process, `flask worker`: does what the web process left to be done afterwards.
 
 Words: the *relay* turns events of the outbox into *jobs*; a job is one call of a *task*, kept in
-the database until it is done; a job is *stalled* when its worker died.
+the database until it is done; a job is *stalled* when its worker died; *lanes* deliver to webhooks,
+beside the jobs.
 
 Decisions: jobs are procrastinate's, on PostgreSQL, and only this process imports it: it would cost
 each web worker 13 MB and a second driver. A job carries the id of a row and nothing else. It is

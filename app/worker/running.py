@@ -16,6 +16,7 @@ from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from app.worker import tasks
 from app.worker.jobs import REST_SECONDS, Jobs
+from app.worker.lanes import Lanes
 from app.worker.relay import BATCH, TASKS, relay, topics
 
 # Jobs wait for mail servers and the database most of the time.
@@ -40,7 +41,7 @@ def run(settings: Settings, *, grace: float) -> None:
     Running jobs are finished. What takes longer than `grace` seconds is handed to another worker.
     """
     logging.report_uncaught()
-    # One more for the relay.
+    # One more for the relay and the lanes, which hold it for a moment at a time.
     db.open_pool(settings, size=CONCURRENCY + 1)
     sentry.start(settings)
     try:
@@ -64,9 +65,14 @@ async def _serve(settings: Settings, grace: float) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ask_to_stop)
     log.info("worker_started", concurrency=CONCURRENCY)
     work = _Work(settings, stop)
-    # The two go on for ever: one that ends before the stop has met a mistake of ours, which is
-    # raised below.
-    loops = [asyncio.create_task(work.go_on()), asyncio.create_task(_relay(settings, stop))]
+    lanes = Lanes(stop, poll_seconds=POLL_SECONDS)
+    # They go on for ever: one that ends before the stop has met a mistake of ours, which is raised
+    # below.
+    loops = [
+        asyncio.create_task(work.go_on()),
+        asyncio.create_task(_relay(settings, stop)),
+        asyncio.create_task(lanes.go_on()),
+    ]
     asked = asyncio.create_task(stop.wait())
     await asyncio.wait([*loops, asked], return_when=asyncio.FIRST_COMPLETED)
     stop.set()

@@ -20,6 +20,7 @@ from app.platform.logging import get_logger
 from app.platform.settings import Settings
 from app.support import erasure, export, retention
 from app.support.values import FAILED_JOBS_KEPT
+from app.webhooks import signatures
 from app.worker.relay import QUEUE
 
 # Seconds before the next try: soon at first, for a server that is only restarting, then patiently.
@@ -101,6 +102,7 @@ def make_app(settings: Settings) -> App:
     @app.task(name=RETAIN, queue=QUEUE, queueing_lock=RETAIN, lock=RETAIN)
     def retain(timestamp: int) -> None:
         retention.sweep()
+        signatures.reencrypt()
 
     @app.periodic(cron="47 * * * *")
     @app.task(name=FORGET, queue=QUEUE, queueing_lock=FORGET, pass_context=True)

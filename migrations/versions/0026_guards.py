@@ -5,7 +5,7 @@ from alembic import op
 from migrations.privileges import grant_execute
 
 revision = "0026_guards"
-down_revision = "0023_orders_valid"
+down_revision = "0025_shown_answers"
 branch_labels = None
 depends_on = None
 

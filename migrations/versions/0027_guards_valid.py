@@ -12,11 +12,11 @@ VALID = "ALTER TABLE orders VALIDATE CONSTRAINT ck_orders_discount_rounded"
 INDEXES = (
     # One payment for an order, and one charge for a hold. The locks on them see to that already;
     # these do when somebody takes none.
-    "UNIQUE|uq_transfers_payment ON transfers (order_id) WHERE kind = 'payment'",
-    "UNIQUE|uq_transfers_hold_id ON transfers (hold_id) WHERE hold_id IS NOT NULL",
+    "UNIQUE INDEX|uq_transfers_payment ON transfers (order_id) WHERE kind = 'payment'",
+    "UNIQUE INDEX|uq_transfers_hold_id ON transfers (hold_id) WHERE hold_id IS NOT NULL",
     # Who asks where a product or a discount was used would read every order without them.
-    "|ix_order_items_product_id ON order_items (product_id)",
-    "|ix_orders_discount_id ON orders (discount_id) WHERE discount_id IS NOT NULL",
+    "INDEX|ix_order_items_product_id ON order_items (product_id)",
+    "INDEX|ix_orders_discount_id ON orders (discount_id) WHERE discount_id IS NOT NULL",
 )
 
 
@@ -27,7 +27,10 @@ def upgrade() -> None:
     """
     with op.get_context().autocommit_block():
         op.execute(VALID)
+        # They wait for every transaction that is open, and hinder nobody meanwhile.
+        op.execute("SET lock_timeout = 0")
         for index in INDEXES:
-            unique, definition = index.split("|")
+            kind, definition = index.split("|")
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {definition.split()[0]}")
-            op.execute(f"CREATE {unique} INDEX CONCURRENTLY {definition}")
+            op.execute(f"CREATE {kind} CONCURRENTLY {definition}")
+        op.execute("RESET lock_timeout")

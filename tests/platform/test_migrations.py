@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 import app
-from app.platform import db, migrations
+from app.platform import db, engine, migrations
 from app.platform.db import Base
 from app.platform.settings import Settings
 from tests.commands import flask, program
@@ -38,6 +38,22 @@ from app.platform import migrations
 from app.platform.settings import load_settings
 migrations.upgrade(load_settings())
 """
+
+
+@dataclass
+class Busy:
+    """Somebody who holds a lock, and is gone after so many pauses of the migration."""
+
+    database: Settings
+    somebody: Connection
+    pauses: list[float]
+    gone_after: int | None = None
+
+    def pause(self, seconds: float) -> None:
+        """Note a pause between two tries, in place of `time.sleep`."""
+        self.pauses.append(seconds)
+        if len(self.pauses) == self.gone_after:
+            self.somebody.exec_driver_sql("ROLLBACK")
 
 
 @pytest.fixture
@@ -124,6 +140,40 @@ def test_an_upgrade_waits_until_the_one_before_is_done(
         with db.one_connection(empty) as connection:
             assert migrations.current_revision(connection) is None
     assert attempts == [0.2, 0.2]
+
+
+@pytest.fixture
+def busy(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
+    """A database one migration behind, somebody at work in it, and the pauses between tries."""
+    # The session's own default is enough to wait for in the tests that only wait.
+    monkeypatch.setitem(engine.MIGRATION_TIMEOUTS, "lock_timeout", "200ms")
+    with databases.unmigrated() as database:
+        command.upgrade(migrations.configuration(database), "0021_catalogue")
+        with as_owner(database) as somebody:
+            somebody.exec_driver_sql("BEGIN")
+            # The next migration makes a foreign key to users.
+            somebody.exec_driver_sql("LOCK TABLE users IN ROW EXCLUSIVE MODE")
+            busy = Busy(database, somebody, [])
+            monkeypatch.setattr(time, "sleep", busy.pause)
+            yield busy
+            somebody.exec_driver_sql("ROLLBACK")
+
+
+def test_a_migration_that_others_are_in_the_way_of_tries_again(busy: Busy) -> None:
+    busy.gone_after = 2
+    migrations.upgrade(busy.database)
+    assert busy.pauses == [2, 4]
+    with as_owner(busy.database) as connection:
+        assert migrations.current_revision(connection) == migrations.head_revision()
+
+
+def test_a_migration_gives_up_after_some_tries_and_leaves_nothing_behind(busy: Busy) -> None:
+    with pytest.raises(CommandError, match=r"at each of 5 tries.*lock timeout"):
+        migrations.upgrade(busy.database)
+    assert busy.pauses == [2, 4, 6, 8]
+    with as_owner(busy.database) as connection:
+        assert migrations.current_revision(connection) == "0021_catalogue"
+        assert connection.scalar(text("SELECT to_regclass('orders')")) is None
 
 
 def test_flask_db_upgrade_does_the_same(databases: Databases) -> None:

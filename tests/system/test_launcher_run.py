@@ -10,6 +10,7 @@ import pytest
 
 from app.launcher import preflight
 from app.launcher.preflight import StartError, check_database
+from app.platform import db
 from app.platform.embedded_postgres import EmbeddedPostgres, urls
 from app.platform.embedded_postgres.place import settle
 from app.platform.embedded_postgres.process import listens
@@ -140,12 +141,13 @@ def test_an_unwritable_folder_is_named(data_dir: Path) -> None:
     assert str(data_dir) in run.output
 
 
-def test_a_database_of_a_newer_version_is_refused(data_dir: Path) -> None:
+def test_a_database_that_no_longer_serves_this_version_is_refused(data_dir: Path) -> None:
     server = EmbeddedPostgres.start(data_dir, say=lambda sentence: None)
     try:
         connection = psycopg2.connect(urls(data_dir)[1].replace("+psycopg2", ""))
         with connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE alembic_version AS SELECT '9999_later' AS version_num")
+            cursor.execute("COMMENT ON TABLE alembic_version IS '9998_before'")
         connection.close()
         run = refused(data_dir)
         assert run.process.returncode == 1
@@ -166,6 +168,21 @@ def test_another_database_is_migrated_and_used(data_dir: Path, databases: Databa
             assert run.status("/ready") == 200
             assert "set by APP_DATABASE_URL" in run.output
             assert not (data_dir / "postgres").exists()
+
+
+def test_a_database_of_a_newer_version_that_still_serves_this_one_is_used(
+    data_dir: Path, databases: Databases
+) -> None:
+    with databases.fresh() as settings:
+        with db.one_connection(settings, migration=True) as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999_later'")
+        variables = {
+            "APP_DATABASE_URL": settings.database_url,
+            "APP_DATABASE_MIGRATION_URL": settings.database_migration_url,
+        }
+        with running(data_dir, **variables) as run:
+            assert run.status("/ready") == 200
+            assert "A newer version has migrated the database, to 9999_later" in run.output
 
 
 def test_a_server_that_is_too_old_is_refused(

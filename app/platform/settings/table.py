@@ -198,6 +198,12 @@ class Settings:
             " `APP_MAIL_URL`",
         )
     )
+    webhooks_allow_private: bool = field(
+        metadata=about(
+            values.switch,
+            "Whether webhooks may lead to this machine and to private networks: true or false.",
+        )
+    )
     log_level: str = field(
         metadata=about(values.choice(*values.LEVELS), f"Least level: {', '.join(values.LEVELS)}.")
     )
