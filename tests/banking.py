@@ -1,4 +1,8 @@
-"""Customers who do whatever moves credits, by dice, each time in a transaction of its own."""
+"""Customers who do whatever moves credits, by dice, each time in a transaction of its own.
+
+Holds are short, and so is the patience of whoever leaves with credits: jobs and deletions are done
+among all that.
+"""
 
 import random
 import time
@@ -12,15 +16,24 @@ from uuid import UUID, uuid4
 from sqlalchemy.orm import Session
 
 from app.credits import holds, ledger, service
-from app.credits.errors import AlreadyReversed, HoldEnded, InsufficientCredits
+from app.credits.errors import (
+    AlreadyReversed,
+    HoldEnded,
+    InsufficientCredits,
+    PayerNotFound,
+    RecipientNotFound,
+)
 from app.orders import cancellation
 from app.orders import service as orders
 from app.orders.errors import OrderState, RefundExceedsPayment
 from app.platform.actor import Actor
 from app.platform.db import transaction
+from app.platform.errors import InvalidState, Unauthenticated
+from app.platform.idempotency import Outdated
+from app.support import deletion
 from app.users import service as users
 from app.users.values import PERMISSIONS
-from tests.shop import make_product
+from tests.shop import make_discount, make_product
 
 STAFF = Actor(kind="system", permissions=PERMISSIONS)
 LARGEST = 80
@@ -30,8 +43,10 @@ class NothingYet(Exception):
     """Nobody has made anything of the kind so far."""
 
 
+# The last five are what becomes of those who leave: nobody, and whoever lets them go begins again.
 REFUSALS = (
     NothingYet, InsufficientCredits, AlreadyReversed, HoldEnded, OrderState, RefundExceedsPayment,
+    PayerNotFound, RecipientNotFound, Unauthenticated, InvalidState, Outdated,
 )  # fmt: skip
 
 
@@ -40,7 +55,9 @@ class Bank:
     """Users with credits, and what they have made so far, which anybody may go on with."""
 
     users: list[UUID]
+    credits: int
     sku: str
+    code: str
     transfers: list[UUID] = field(default_factory=list)
     holds: list[tuple[UUID, UUID]] = field(default_factory=list)
     orders: list[tuple[UUID, UUID]] = field(default_factory=list)
@@ -48,20 +65,9 @@ class Bank:
 
 def make_bank(number: int, *, credits: int) -> Bank:
     """Return a bank of so many users, each with so many credits, who can't sign in."""
-    made = []
-    for _ in range(number):
-        with transaction() as session:
-            user = users.create_user(
-                session,
-                email=f"{uuid4().hex}@example.org",
-                name="Customer",
-                password_hash="x",
-                roles=(),
-                actor=STAFF,
-            )
-            service.grant(session, actor=STAFF, user_id=user.id, amount=credits, memo="Welcome")
-        made.append(user.id)
-    return Bank(users=made, sku=make_product(price=7).sku)
+    made = [_join(credits) for _ in range(number)]
+    sku, code = make_product(price=7).sku, make_discount().code
+    return Bank(users=made, credits=credits, sku=sku, code=code)
 
 
 class Customer:
@@ -78,11 +84,14 @@ class Customer:
         while time.monotonic() < end:
             self.act(self._dice.choice(ACTIONS))
 
-    def act(self, action: "Callable[[Customer, Session], Any]") -> None:
+    def act(self, action: "Callable[..., Any]") -> None:
         """Do one thing; a refusal leaves nothing behind, and anything else is raised."""
         try:
-            with transaction() as session:
-                made = action(self, session)
+            if action in IN_STEPS:
+                made = action(self)
+            else:
+                with transaction() as session:
+                    made = action(self, session)
         except REFUSALS as refusal:
             self.refused[type(refusal).__name__] += 1
             return
@@ -133,7 +142,7 @@ class Customer:
         user_id = self._user()
         held = holds.place(
             session, actor=_user(user_id), amount=self._amount(), user_id=None,
-            expires_in=timedelta(days=1), memo=None,
+            expires_in=self._dice.choice((timedelta(seconds=0.1), timedelta(days=1))), memo=None,
         )  # fmt: skip
         return self._bank.holds, (user_id, held.id)
 
@@ -152,8 +161,9 @@ class Customer:
         user_id = self._user()
         items = [{"sku": self._bank.sku, "quantity": self._dice.randint(1, 9)}]
         placed = orders.place(
-            session, actor=_user(user_id), items=items, discount_code=None, expected_total=None
-        )
+            session, actor=_user(user_id), items=items, expected_total=None,
+            discount_code=self._dice.choice((self._bank.code, None)),
+        )  # fmt: skip
         return self._bank.orders, (user_id, placed["id"])
 
     def pay(self, session: Session) -> Any:
@@ -176,6 +186,21 @@ class Customer:
         """Do the job that adds the house's deltas to its balances."""
         ledger.fold(session, most=100)
 
+    def expire(self) -> None:
+        """Do the jobs that end what is past its time."""
+        holds.expire_due()
+        cancellation.expire_due()
+
+    def leave(self) -> None:
+        """Have somebody leave with all that they own, and somebody else come instead."""
+        user_id = self._user()
+        with transaction() as session:
+            deletion.delete_for_staff(
+                session, actor=STAFF, user_id=user_id, versions=None, forfeit=True
+            )
+        there = self._bank.users
+        there[there.index(user_id)] = _join(self._bank.credits)
+
     def _user(self) -> UUID:
         return self._dice.choice(self._bank.users)
 
@@ -189,11 +214,28 @@ class Customer:
         return self._dice.randint(1, LARGEST)
 
 
-ACTIONS: tuple[Callable[[Customer, Session], Any], ...] = (
+# These begin their transactions themselves.
+IN_STEPS = (Customer.expire, Customer.leave)
+ACTIONS: tuple[Callable[..., Any], ...] = (
     *[Customer.send] * 4, Customer.send_to_many, *[Customer.charge] * 2, Customer.grant,
     Customer.reverse, *[Customer.hold] * 2, Customer.capture, Customer.release,
     *[Customer.place] * 2, *[Customer.pay] * 2, Customer.cancel, Customer.refund, Customer.fold,
+    *IN_STEPS,
 )  # fmt: skip
+
+
+def _join(credits: int) -> UUID:
+    with transaction() as session:
+        user = users.create_user(
+            session,
+            email=f"{uuid4().hex}@example.org",
+            name="Customer",
+            password_hash="x",
+            roles=(),
+            actor=STAFF,
+        )
+        service.grant(session, actor=STAFF, user_id=user.id, amount=credits, memo="Welcome")
+    return user.id
 
 
 def _user(user_id: UUID) -> Actor:

@@ -6,6 +6,13 @@ REVERSAL = insert(
     "transfers", kind="'reversal'", from_account_id=ALICE, to_account_id=BOB, reverses_id=THING
 )
 
+TO_REVENUE = {"from_account_id": ALICE, "to_account_id": REVENUE}
+CAPTURE = insert("transfers", kind="'charge'", **TO_REVENUE, hold_id=THING)
+PAYMENT = insert("transfers", kind="'payment'", **TO_REVENUE, order_id=THING)
+DISCOUNT = {"discount_id": THING, "discount_code": "'code'"}
+# What an order begins with is asked before what it may ever be.
+UNGUARDED = "ALTER TABLE orders DISABLE TRIGGER orders_guard_new;"
+
 CHECKED = "UPDATE ledger_state SET checked_at = {}, check_seconds = {}, differences = {}"
 
 
@@ -63,6 +70,8 @@ CONSTRAINTS: dict[str, str] = {
     "ck_ledger_state_checked": CHECKED.format(TIME, "1", "NULL"),
     "ck_ledger_state_differences": CHECKED.format(TIME, "1", "-1"),
     "ck_ledger_state_frozen": f"UPDATE ledger_state SET frozen_at = {TIME}",
+    "ck_ledger_state_known_differences": "UPDATE ledger_state SET known_differences ="
+    " ARRAY(SELECT number::text FROM generate_series(1, 1001) AS number)",
     "ck_ledger_state_id": "INSERT INTO ledger_state (id) VALUES (2)",
     "ck_login_sessions_device": insert("login_sessions", device="''"),
     "ck_login_sessions_ended": insert("login_sessions", ended_at=TIME),
@@ -82,20 +91,24 @@ CONSTRAINTS: dict[str, str] = {
     "ck_order_items_quantity": insert("order_items", quantity="0", total="0"),
     "ck_order_items_total": insert("order_items", total="6"),
     "ck_order_items_unit_price": insert("order_items", unit_price="-5", total="-5"),
-    "ck_orders_cancel_reason": insert(
-        "orders", status="'cancelled'", cancelled_at=TIME, cancel_reason="'bored'"
-    ),
-    "ck_orders_cancelled_at": insert("orders", status="'cancelled'", cancelled_at=TIME),
+    "ck_orders_cancel_reason": UNGUARDED
+    + insert("orders", status="'cancelled'", cancelled_at=TIME, cancel_reason="'bored'"),
+    "ck_orders_cancelled_at": UNGUARDED + insert("orders", status="'cancelled'", cancelled_at=TIME),
     "ck_orders_discount": insert("orders", discount="-1", total="6"),
-    "ck_orders_discounted": insert("orders", discount="1", total="4"),
+    "ck_orders_discount_rounded": insert(
+        "orders", discount="1", total="4", **DISCOUNT, discount_hundredths="1999"
+    )
+    # Half a credit is one.
+    + insert("orders", discount="0", **DISCOUNT, discount_hundredths="1000"),
+    "ck_orders_discounted": insert("orders", discount_id=THING),
     "ck_orders_expires_at": insert("orders", expires_at=TIME),
-    "ck_orders_fulfilled_at": insert("orders", fulfilled_at=TIME),
+    "ck_orders_fulfilled_at": UNGUARDED + insert("orders", fulfilled_at=TIME),
     "ck_orders_paid_at": insert("orders", paid_at=TIME),
-    "ck_orders_refunded": insert("orders", refunded="1"),
-    "ck_orders_status": insert("orders", status="'lost'"),
+    "ck_orders_refunded": UNGUARDED + insert("orders", refunded="1"),
+    "ck_orders_status": UNGUARDED + insert("orders", status="'lost'"),
     "ck_orders_subtotal": insert("orders", subtotal="9007199254740992", total="9007199254740992"),
     "ck_orders_total": insert("orders", total="6"),
-    "ck_orders_version": insert("orders", version="0"),
+    "ck_orders_version": UNGUARDED + insert("orders", version="0"),
     "ck_outbox_events_topic": insert("outbox_events", topic="'something'"),
     "ck_products_name": insert("products", name="''"),
     "ck_products_price": insert("products", price="-1"),
@@ -162,10 +175,10 @@ CONSTRAINTS: dict[str, str] = {
     ),
     "fk_orders_user_id_users": insert("orders", user_id=NOBODY),
     "fk_transfers_order_id_orders": insert(
-        "transfers", kind="'payment'", from_account_id=ALICE, to_account_id=REVENUE, order_id=NOBODY
+        "transfers", kind="'payment'", **TO_REVENUE, order_id=NOBODY
     ),
     "fk_transfers_hold_id_holds": insert(
-        "transfers", kind="'charge'", from_account_id=ALICE, to_account_id=REVENUE, hold_id=NOBODY
+        "transfers", kind="'charge'", **TO_REVENUE, hold_id=NOBODY
     ),
     "fk_transfers_reverses_id_transfers": insert(
         "transfers", kind="'reversal'", reverses_id=NOBODY
@@ -208,12 +221,16 @@ CONSTRAINTS: dict[str, str] = {
     "uq_order_items_order_id_product_id": insert("order_items", position="2"),
     "uq_products_sku": insert("products", sku="'sku'"),
     "uq_signing_keys_active": insert("signing_keys", state="'active'", activated_at=TIME),
+    "uq_transfers_hold_id": CAPTURE + CAPTURE,
+    "uq_transfers_payment": PAYMENT + PAYMENT,
     "uq_transfers_reverses_id": REVERSAL + REVERSAL,
     "uq_users_email_key": insert("users", email_key="'alice'"),
     "uq_webhook_deliveries_event_id_webhook_id": insert("webhook_deliveries"),
 }
 
 AN_ADMIN = f"UPDATE users SET roles = '{{admin}}' WHERE id = {ALICE};"
+FROZEN = f"UPDATE ledger_state SET frozen_at = {TIME}, frozen_reason = 'A test';"
+END_HOLDS = f"UPDATE holds SET status = 'released', ended_at = {TIME}"
 # Each statement is refused by the trigger, whose function names the table in its error.
 REFUSALS: dict[str, list[str]] = {
     "account_deltas_refuse_change": ["UPDATE account_deltas SET amount = 1"],
@@ -236,6 +253,7 @@ REFUSALS: dict[str, list[str]] = {
         " UPDATE holds SET status = 'held', ended_at = NULL",
     ],
     "holds_refuse_delete": ["DELETE FROM holds"],
+    "holds_refuse_frozen": [FROZEN + insert("holds"), FROZEN + END_HOLDS],
     "holds_refuse_truncate": ["TRUNCATE holds CASCADE"],
     "ledger_state_refuse_delete": ["DELETE FROM ledger_state"],
     "ledger_state_refuse_truncate": ["TRUNCATE ledger_state"],
@@ -247,9 +265,16 @@ REFUSALS: dict[str, list[str]] = {
         "UPDATE orders SET subtotal = 6, total = 6, version = version + 1",
         f"UPDATE orders SET status = 'paid', paid_at = {TIME}",
     ],
+    "orders_guard_new": [
+        insert("orders", status="'paid'", paid_at=TIME),
+        insert("orders", refunded="1"),
+        insert("orders", version="2"),
+        insert("orders", fulfilled_at=TIME),
+    ],
     "orders_refuse_delete": ["DELETE FROM orders"],
     "orders_refuse_truncate": ["TRUNCATE orders CASCADE"],
     "transfers_refuse_change": ["UPDATE transfers SET memo = 'x'", "DELETE FROM transfers"],
+    "transfers_refuse_frozen": [FROZEN + insert("transfers")],
     "transfers_refuse_truncate": ["TRUNCATE transfers CASCADE"],
     "transfers_two_entries": [insert("transfers")],
     "users_keep_an_admin": [

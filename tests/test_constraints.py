@@ -70,6 +70,23 @@ def test_every_constraint_has_a_case(sql: Sql) -> None:
     assert names == sorted(CONSTRAINTS)
 
 
+def test_every_foreign_key_has_an_index_that_begins_with_it(sql: Sql) -> None:
+    """Or each change of what it refers to, and each question from there, reads the whole table."""
+    keys = sql(
+        """
+        SELECT conname FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND contype = 'f'
+            AND NOT starts_with(conrelid::regclass::text, :library)
+            AND NOT EXISTS (
+                SELECT FROM pg_index WHERE indrelid = conrelid AND indisvalid
+                    AND (indkey::smallint[])[0 : cardinality(conkey) - 1] @> conkey
+            )
+        """,
+        library=LIBRARY,
+    )
+    assert sorted(name for (name,) in keys) == []
+
+
 def test_every_trigger_has_a_case(sql: Sql) -> None:
     triggers = sql(
         "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"

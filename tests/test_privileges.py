@@ -62,10 +62,14 @@ COLUMNS = {
     " secret updated_at url",
 }
 FUNCTIONS = [
+    "await_postings_v1",
     "capture_hold_v1",
     "fold_deltas_v1",
+    "fold_deltas_v2",
     "lock_account_v1",
+    "lock_open_holds_v1",
     "note_ledger_check_v1",
+    "note_ledger_check_v2",
     "place_hold_v1",
     "post_batch_v1",
     "post_transfer_v1",

@@ -50,7 +50,9 @@ def unfreeze() -> None:
         click.echo(f"It was frozen at {time_text(before.frozen_at)}: {before.frozen_reason}")
     click.echo("The ledger is open again.")
     if before.differences:
-        click.echo(
-            f"The last check found {before.differences} differences: while there are any, the next"
-            " one freezes it again."
+        known = (
+            "It is frozen again for new ones only."
+            if before.known
+            else "They are too many to know them again: the next one freezes it again."
         )
+        click.echo(f"The last check found {before.differences} differences. {known}")

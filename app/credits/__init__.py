@@ -16,6 +16,8 @@ Decisions:
 - A user's account is locked before the user's status is changed to `deleting`. A transfer reads the
   status under the same lock, so that no credits arrive at a user who is going. `lock_account_v1`
   is for that: without the right to change a row the application's role can't lock it.
+- Whether the books are frozen is asked twice: by each function as it begins, and, so that nothing
+  gets past, by the tables. There each change also shares a lock that a freeze waits for.
 - The balance in the row and the sum of the entries say the same thing twice, on purpose:
-  `verification.py` compares them.
+  `verification.py` compares them, and `checks.py` has the queries.
 """

@@ -32,6 +32,7 @@ _CAPTURE = call(
     list(holds.c),
 )  # fmt: skip
 _RELEASE = call("release_hold_v1", {"id": Uuid(), "status": Text(), "now": TIME}, list(holds.c))
+_LOCK_OPEN = call("lock_open_holds_v1", {"account_id": Uuid()}, [holds.c.id])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,15 @@ def release(session: Session, *, hold_id: UUID, status: HoldStatus = HoldStatus.
     parameters = {"id": hold_id, "status": status, "now": clock.now()}
     (row,) = execute(session, _RELEASE, parameters)
     return _hold(row)
+
+
+def lock_open(session: Session, *, user_id: UUID) -> list[UUID]:
+    """Lock all that is set aside of a user until the caller's transaction ends; return the ids.
+
+    For whoever ends several of them: a hold is locked before its account, everywhere, and the first
+    that is ended locks the account.
+    """
+    return [row.id for row in session.execute(_LOCK_OPEN, {"account_id": user_id})]
 
 
 def _hold(row: Row[Any]) -> Hold:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.audit import service as audit
 from app.audit.actions import Action
 from app.credits import holding
-from app.credits.errors import OthersHold
+from app.credits.errors import LedgerFrozen, OthersHold
 from app.credits.holding import Hold
 from app.credits.models import holds
 from app.credits.values import HOLD_LIFETIME, HoldStatus
@@ -19,12 +19,14 @@ from app.platform import clock, ids
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.errors import Forbidden, InvalidState, NotFound
+from app.platform.logging import get_logger
 from app.users import administration
 from app.users import service as users
 
 MAY_TAKE: Final = "credits:charge"
 MAY_SEE: Final = "credits:read"
 EXPIRED_AT_ONCE: Final = 500
+log = get_logger(__name__)
 
 _HOLDS = select(
     holds.c.id,
@@ -118,23 +120,27 @@ def release(session: Session, *, actor: Actor, hold_id: UUID) -> Hold:
 def release_all(session: Session, *, actor: Actor, user_id: UUID) -> None:
     """Let go everything that is set aside of a user who gives up what is left.
 
-    Before the account is locked: a hold is locked before its account, everywhere.
+    All of it is locked before the first release locks the account: whoever ends one of them at the
+    same time has locked that one, and waits for the account.
 
-    Raises HoldEnded when another request ends one of them meanwhile.
+    Raises HoldEnded when the time of one is over between the look and the release.
     """
-    query = _HOLDS.where(holds.c.account_id == user_id, holds.c.status == HoldStatus.HELD)
-    for found in session.execute(query.order_by(holds.c.id)).mappings().all():
+    locked = holding.lock_open(session, user_id=user_id)
+    query = _HOLDS.where(holds.c.id.in_(locked)).order_by(holds.c.id)
+    for found in session.execute(query).mappings().all():
         _end(session, found, actor=actor)
 
 
 def expire_due() -> int:
     """Free what is set aside beyond its time, and return how many holds that were.
 
-    Each in a transaction of its own; one that somebody ends meanwhile is passed over.
+    Each in a transaction of its own; one that somebody ends meanwhile is passed over. One that
+    can't be freed keeps no other from it, and is tried again by the next call; the fault is raised
+    in the end.
 
-    Raises LedgerFrozen or Unavailable.
+    Raises LedgerFrozen at once, Unavailable, and whatever a mistake of ours raises.
     """
-    actor, expired, after = Actor(kind="system"), 0, None
+    actor, expired, after, fault = Actor(kind="system"), 0, None, None
     while True:
         query = _HOLDS.where(holds.c.status == HoldStatus.HELD, holds.c.expires_at <= clock.now())
         if after is not None:
@@ -149,9 +155,17 @@ def expire_due() -> int:
                 expired += 1
             except InvalidState:
                 continue
+            except LedgerFrozen:
+                raise
+            except Exception as error:
+                log.error("hold_expiry_failed", hold_id=str(found["id"]), exc_info=error)
+                fault = error
         if len(due) < EXPIRED_AT_ONCE:
-            return expired
+            break
         after = (due[-1]["expires_at"], due[-1]["id"])
+    if fault is not None:
+        raise fault
+    return expired
 
 
 def look_for_hold(*, actor: Actor, hold_id: UUID) -> RowMapping:

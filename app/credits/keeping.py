@@ -1,9 +1,9 @@
 """Use cases of keeping the books: check them, freeze them when they are wrong, fold the deltas."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from app.audit import service as audit
 from app.audit.actions import Action
 from app.credits import ledger, state
-from app.credits.errors import AlreadyFrozen, NotFrozen
+from app.credits.errors import AlreadyFrozen, LedgerFrozen, NotFrozen
 from app.credits.state import LedgerState
-from app.credits.verification import verify
+from app.credits.verification import differences
 from app.platform import clock, sentry
 from app.platform.actor import Actor
 from app.platform.db import transaction
@@ -27,6 +27,8 @@ SHARE_OF_TIME: Final = 10
 # What a reason says of the differences: enough to begin with; `flask credits verify` has them all.
 SENTENCES: Final = 3
 MAX_REASON: Final = 500
+# What is kept of differences, to know them again. Where there are more, all are news every time.
+MOST_KNOWN: Final = 1_000
 FOLDED_AT_ONCE: Final = 10_000
 log = get_logger(__name__)
 
@@ -37,10 +39,11 @@ class BooksDiffer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """How many differences there are, and the first of them."""
+    """How many differences there are, the first of the new ones, and what lasts of all of them."""
 
     number: int
-    first: str
+    news: str
+    lasting: Set[str]
 
 
 def fold_all() -> int:
@@ -50,15 +53,13 @@ def fold_all() -> int:
 
     Raises Unavailable; what was folded until then is.
     """
-    folded = 0
-    if state.read().frozen_at is not None:
-        return folded
-    while True:
-        with transaction() as session:
-            batch = ledger.fold(session, most=FOLDED_AT_ONCE)
-        folded += batch
-        if batch < FOLDED_AT_ONCE:
-            return folded
+    folded, batch = 0, FOLDED_AT_ONCE
+    with suppress(LedgerFrozen):
+        while batch == FOLDED_AT_ONCE:
+            with transaction() as session:
+                batch = ledger.fold(session, most=FOLDED_AT_ONCE)
+            folded += batch
+    return folded
 
 
 def is_due(now: datetime, last: LedgerState) -> bool:
@@ -93,32 +94,34 @@ class Checking:
 
 
 def check() -> int:
-    """Verify the books, and return how many differences there are; freeze them if there are any.
+    """Verify the books, and return how many differences there are; freeze them if one is news.
 
-    They have to be there in a second snapshot as well: what stops everybody's credits is looked at
-    twice. Books that are frozen already stay so with their reason.
+    News has to be there in a second snapshot as well: what stops everybody's credits is looked at
+    twice. What the check before has found is none: it froze the books, and if they are open, an
+    operator has opened them knowing it. Books that are frozen already keep their reason.
 
     Raises Unavailable.
     """
     at, begun = clock.now(), monotonic()
-    found = _look()
-    if found.number:
-        log.warning("ledger_differs", differences=found.number, first=found.first)
-        found = _look()
+    known = state.known()
+    found = _look(known)
+    if found.news:
+        log.warning("ledger_differs", differences=found.number, first=found.news)
+        found = _look(known)
     seconds = monotonic() - begun
-    is_news = False
+    is_frozen = False
     with transaction() as session:
-        if found.number:
-            is_news = _freeze(
+        if found.news:
+            is_frozen = _freeze(
                 session,
                 actor=Actor(kind="system"),
-                reason=found.first,
-                details={"differences": found.number, "reason": found.first},
+                reason=found.news,
+                details={"differences": found.number, "reason": found.news},
             )
-        state.note_check(session, at=at, seconds=seconds, found=found.number)
+        state.note_check(session, at=at, seconds=seconds, found=found.number, known=found.lasting)
     log.info("ledger_checked", differences=found.number, seconds=round(seconds, 3))
-    if is_news:
-        log.error("ledger_frozen", differences=found.number, first=found.first)
+    if is_frozen:
+        log.error("ledger_frozen", differences=found.number, first=found.news)
         sentry.capture(BooksDiffer(), request_id=None)
     return found.number
 
@@ -126,16 +129,21 @@ def check() -> int:
 def freeze(*, actor: Actor, reason: str) -> None:
     """Let nothing change the books from now on; reading, and whatever moves no credits, goes on.
 
-    Raises AlreadyFrozen or Unavailable.
+    Returns when what was under way is over as well.
+
+    Raises AlreadyFrozen, or Unavailable: after more than 30 s, with the books frozen.
     """
     with transaction() as session:
         # Somebody's own words: with what is erased, and not in the event itself.
         if not _freeze(session, actor=actor, reason=reason, personal={"reason": reason}):
             raise AlreadyFrozen
+    state.await_postings()
 
 
 def unfreeze(*, actor: Actor) -> LedgerState:
     """Let the books be changed again, and return the state that was.
+
+    What the last check has found is known from now on, and doesn't freeze them again.
 
     Raises NotFrozen or Unavailable.
     """
@@ -149,16 +157,24 @@ def unfreeze(*, actor: Actor) -> LedgerState:
             actor=actor,
             subject_type="ledger",
             subject_id=None,
+            # What was known to be wrong, and to be lived with.
+            details={"differences": before.differences} if before.differences else None,
         )
     return before
 
 
-def _look() -> _Found:
-    """Verify the books in a snapshot of its own, keeping only the first few sentences."""
-    differences = verify()
-    first = list(islice(differences, SENTENCES))
-    number = len(first) + sum(1 for _ in differences)
-    return _Found(number, " ".join(first)[:MAX_REASON])
+def _look(known: Set[str]) -> _Found:
+    """Verify the books in a snapshot of its own, keeping only a few of the differences."""
+    number, news, lasting = 0, list[str](), set[str]()
+    for difference in differences():
+        number += 1
+        if difference.lasting not in known and len(news) < SENTENCES:
+            news.append(difference.sentence)
+        if len(lasting) <= MOST_KNOWN:
+            lasting.add(difference.lasting)
+    if len(lasting) > MOST_KNOWN:
+        lasting.clear()
+    return _Found(number, " ".join(news)[:MAX_REASON], lasting)
 
 
 def _freeze(

@@ -42,7 +42,7 @@ _LOCK = call(
     {"user_id": Uuid()},
     [Column("balance", BigInteger), Column("held", BigInteger)],
 )
-_FOLD = select(func.fold_deltas_v1(bindparam("most")))
+_FOLD = select(func.fold_deltas_v2(bindparam("most")))
 
 # Where credits of these kinds go to or come from; of the others it is issuance.
 _REVENUE = frozenset({TransferKind.CHARGE, TransferKind.PAYMENT, TransferKind.REFUND})
@@ -168,8 +168,12 @@ def lock_account(session: Session, *, user_id: UUID) -> Locked:
 
 
 def fold(session: Session, *, most: int) -> int:
-    """Add up to `most` deltas to their house accounts' balances, and return how many there were."""
-    return int(session.execute(_FOLD, {"most": most}).scalar_one())
+    """Add up to `most` deltas to their house accounts' balances, and return how many there were.
+
+    Raises LedgerFrozen.
+    """
+    ((folded,),) = execute(session, _FOLD, {"most": most})
+    return int(folded)
 
 
 def _transfer(row: Row[Any], *, from_user_id: UUID | None, to_user_id: UUID | None) -> Transfer:

@@ -6,6 +6,7 @@ stand in the migrations.
 """
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
     DateTime,
@@ -58,6 +59,18 @@ transfers = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("hold_id", Uuid, ForeignKey("holds.id")),
     Index("ix_transfers_order_id", "order_id", postgresql_where=text("order_id IS NOT NULL")),
+    Index(
+        "uq_transfers_payment",
+        "order_id",
+        unique=True,
+        postgresql_where=text("kind = 'payment'"),
+    ),
+    Index(
+        "uq_transfers_hold_id",
+        "hold_id",
+        unique=True,
+        postgresql_where=text("hold_id IS NOT NULL"),
+    ),
 )
 
 entries = Table(
@@ -102,4 +115,5 @@ ledger_state = Table(
     Column("checked_at", DateTime(timezone=True)),
     Column("check_seconds", Double),
     Column("differences", BigInteger),
+    Column("known_differences", ARRAY(Text), nullable=False, server_default=text("'{}'")),
 )

@@ -3,16 +3,17 @@
 Everything that changes the books looks at it in the database: see `refuse_frozen_v1`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import BigInteger, Double, Text, bindparam, func, select
+from sqlalchemy import ARRAY, BigInteger, Double, Text, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from app.credits.functions import TIME
 from app.credits.models import ledger_state
-from app.platform.db import reading
+from app.platform.db import reading, transaction
 from app.platform.gauges import Gauge
 
 _STATE = select(
@@ -21,24 +22,31 @@ _STATE = select(
     ledger_state.c.checked_at,
     ledger_state.c.check_seconds,
     ledger_state.c.differences,
+    func.cardinality(ledger_state.c.known_differences).label("known"),
 )
 _SET_FROZEN = select(
     func.set_ledger_frozen_v1(bindparam("at", type_=TIME), bindparam("reason", type_=Text()))
 )
 _NOTE_CHECK = select(
-    func.note_ledger_check_v1(
+    func.note_ledger_check_v2(
         bindparam("at", type_=TIME),
         bindparam("seconds", type_=Double()),
         bindparam("found", type_=BigInteger()),
+        bindparam("known", type_=ARRAY(Text)),
     )
 )
+_KNOWN = select(ledger_state.c.known_differences)
+_AWAIT = select(func.await_postings_v1())
+# Longer than whatever changes the books may take: an idle transaction is ended before that.
+_PATIENCE: Final = ("SET LOCAL statement_timeout = '30s'", "SET LOCAL lock_timeout = '30s'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerState:
     """Since when and why the books are frozen, None when they aren't; and their last check.
 
-    `checked_at` is when it began; None, with the two after it, before the first.
+    `checked_at` is when it began; None, with the two after it, before the first. `known` is how
+    many differences the next check knows again; several sentences may be about the same one.
     """
 
     frozen_at: datetime | None
@@ -46,6 +54,7 @@ class LedgerState:
     checked_at: datetime | None
     check_seconds: float | None
     differences: int | None
+    known: int = 0
 
 
 def read() -> LedgerState:
@@ -70,9 +79,35 @@ def unfreeze(session: Session) -> bool:
     return bool(session.execute(_SET_FROZEN, {"at": None, "reason": None}).scalar_one())
 
 
-def note_check(session: Session, *, at: datetime, seconds: float, found: int) -> None:
-    """Keep when a check began, how long it took, and how many differences it found."""
-    session.execute(_NOTE_CHECK, {"at": at, "seconds": seconds, "found": found})
+def await_postings() -> None:
+    """Return when whatever was changing the books is over; after a freeze, nothing comes any more.
+
+    Raises Unavailable when that takes more than 30 s, which nothing is allowed to.
+    """
+    with transaction() as session:
+        for limit in _PATIENCE:
+            session.execute(text(limit))
+        session.execute(_AWAIT)
+
+
+def known() -> frozenset[str]:
+    """Return what lasts of the differences that the last check has found.
+
+    Raises Unavailable.
+    """
+    with reading() as connection:
+        return frozenset(connection.execute(_KNOWN).scalar_one())
+
+
+def note_check(
+    session: Session, *, at: datetime, seconds: float, found: int, known: Collection[str]
+) -> None:
+    """Keep when a check began, how long it took, and how many differences it found.
+
+    `known` is what lasts of them, so that they are no news to the next check; 1,000 at most.
+    """
+    parameters = {"at": at, "seconds": seconds, "found": found, "known": sorted(known)}
+    session.execute(_NOTE_CHECK, parameters)
 
 
 def gauges() -> Sequence[Gauge]:

@@ -76,6 +76,7 @@ orders = Table(
     Index("ix_orders_user_id", "user_id", "created_at", "id"),
     Index("ix_orders_status", "status", "created_at", "id"),
     Index("ix_orders_created_at", "created_at", "id"),
+    Index("ix_orders_discount_id", "discount_id", postgresql_where=text("discount_id IS NOT NULL")),
     Index("ix_orders_placed", "expires_at", "id", postgresql_where=text("status = 'placed'")),
 )
 
@@ -84,7 +85,7 @@ order_items = Table(
     Base.metadata,
     Column("order_id", Uuid, ForeignKey("orders.id"), primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("product_id", Uuid, ForeignKey("products.id"), nullable=False),
+    Column("product_id", Uuid, ForeignKey("products.id"), nullable=False, index=True),
     Column("sku", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("unit_price", BigInteger, nullable=False),

@@ -124,7 +124,7 @@ def _begin(session: Session, user: UserRow, *, actor: Actor, forfeit: bool) -> N
 
 
 def _let_go(session: Session, user: UserRow, *, actor: Actor) -> None:
-    """Free what is set aside; what somebody ends or places meanwhile is for the next attempt."""
+    """Free what is set aside; what runs out just then is for the next attempt."""
     try:
         holds.release_all(session, actor=actor, user_id=user.id)
     except HoldEnded as error:

@@ -24,7 +24,7 @@ from tests.chaos.writes import Drawer
 
 # From PostgreSQL's first word to the service's first good answer.
 LONGEST_RETURN_SECONDS = 2.0
-SHOWN = 20
+SHOWN, GAPS = 20, 3
 
 
 def main() -> int:
@@ -62,17 +62,15 @@ def _run(scene: Stage, chosen: argparse.Namespace) -> int:
     wrong += _gaps(times, happened, begun)
     wrong += differences(scene, acknowledged, seed)
     print(f"flask worker was started again {scene.worker_ends} times")
-    if scene.disk is None:
-        print("disk: not tried, since mounting a small one needs root")
     for sentence in wrong[:SHOWN]:
         print(sentence)
     if len(wrong) > SHOWN:
         print(f"… and {len(wrong) - SHOWN} more")
     if wrong:
         print(f"logs: {scene.keep_logs(f'chaos-{seed}')}")
-    print(
-        f"seed {chosen.seed}: " + (f"FAILED, {len(wrong)} things are wrong" if wrong else "passed")
-    )
+    verdict = f"FAILED, {len(wrong)} things are wrong" if wrong else "passed"
+    untried = "" if scene.disk else "; no disk was filled up, since mounting a small one needs root"
+    print(f"seed {seed}: {verdict}{untried}")
     return 1 if wrong else 0
 
 
@@ -116,10 +114,14 @@ def _count(clients: Sequence[Client], wanted: int, *, seconds: float) -> list[st
 
 def _gaps(times: Sequence[float], happened: Sequence[Happened], begun: float) -> list[str]:
     """Print how long the service was away, and complain of what it wasn't allowed."""
-    gap, at = max((after - before, before) for before, after in pairwise(times))
-    cause = [fault.what for fault in happened if fault.begun <= at + gap]
-    print(f"longest gap between two good answers: {gap:.2f} s, at {at - begun:.1f} s", end=" ")
-    print(f"({cause[-1]})" if cause else "")
+    gaps = sorted(((after - before, before) for before, after in pairwise(times)), reverse=True)
+    if not gaps:
+        return ["Hardly anything was acknowledged: there are no gaps to look at."]
+    print("longest gaps between two good answers:")
+    for gap, at in gaps[:GAPS]:
+        causes = [fault.what for fault in happened if fault.begun <= at + gap]
+        cause = f" ({causes[-1]})" if causes else ""
+        print(f"  {gap:.2f} s, at {at - begun:.1f} s{cause}")
     returns = [
         (next((one for one in times if one > fault.ready), float("inf")) - fault.ready, fault)
         for fault in happened

@@ -14,8 +14,8 @@ from tests.people import TestUser
 CREDITS, ORDERS = "/api/v1/credits", "/api/v1/orders"
 # How often each is asked for. A hold is then captured or released, an order paid or cancelled, and
 # every third payment refunded, as a whole or in part.
-SHARES = {"transfer": 82, "charge": 7, "reversal": 4, "hold": 3, "order": 4}
-LARGEST, MOST = 400, 9
+SHARES = {"transfer": 80, "batch": 2, "charge": 7, "reversal": 4, "hold": 3, "order": 4}
+LARGEST, MOST, BATCH = 400, 9, 5
 # Work is done, or refused for want of credits. Nobody else meddles with what a client has made.
 MADE, FINAL = frozenset({200, 201}), frozenset({200, 201, 402})
 
@@ -53,6 +53,18 @@ class Acknowledged:
         """Return the id of what was made."""
         return UUID(json.loads(self.answer)["id"])
 
+    @property
+    def moved(self) -> dict[str, tuple[str, str, str, int]]:
+        """Return kind, sides and amount of each transfer that was made, by its id."""
+        write = self.write
+        if write.kind != "batch":
+            return {str(self.id): (write.kind, str(write.from_id), str(write.to_id), write.amount)}
+        asked, made = json.loads(write.body)["transfers"], json.loads(self.answer)["items"]
+        return {
+            one["id"]: ("transfer", str(write.from_id), row["to_user_id"], row["amount"])
+            for row, one in zip(asked, made, strict=True)
+        }
+
 
 class Drawer:
     """Draws writes by dice, as far as they need it from what was acknowledged before."""
@@ -72,6 +84,8 @@ class Drawer:
         amount = self.dice.randint(1, LARGEST)
         if kind == "reversal" and self._reversible:
             return self._reverse(self._reversible.pop())
+        if kind == "batch":
+            return self._send_to_many(user, amount)
         if kind == "charge":
             asked = {"user_id": str(user.id), "amount": amount, "memo": "Usage"}
             path = f"{CREDITS}/charges"
@@ -109,6 +123,12 @@ class Drawer:
         amount = self.dice.randint(1, own.amount) if what == "capture" else 0
         asked = {"amount": amount} if what == "capture" else {}
         return _end(f"{CREDITS}/holds/{one.id}", what, own.token, asked, own, amount)
+
+    def _send_to_many(self, user: TestUser, amount: int) -> Write:
+        others = self.dice.sample([other for other in self._users if other is not user], BATCH)
+        rows = [{"to_user_id": str(other.id), "amount": 1 + amount // BATCH} for other in others]
+        path, asked = f"{CREDITS}/transfers/batch", {"transfers": rows}
+        return _write("batch", path, user.token, asked, user.id, user.id, 0)
 
     def _reverse(self, one: Acknowledged) -> Write:
         own = one.write

@@ -8,7 +8,9 @@ from sqlalchemy import Connection, text
 
 from app.credits.values import ISSUANCE_ID, REVENUE_ID
 
-TABLES = ("users", "accounts", "account_deltas", "orders", "transfers", "entries", "holds")
+TABLES = (
+    "users", "accounts", "account_deltas", "orders", "order_items", "transfers", "entries", "holds",
+)  # fmt: skip
 # An id of version 7 that belongs to a number, and to no other of another kind.
 ID = (
     "(lpad(to_hex(1767225600000 + {n}), 12, '0') || '7' || substr(md5('{kind}' || {n}), 1, 3)"
@@ -69,6 +71,11 @@ SELECT paid.order_id, paid.from_id, CASE WHEN refund.id IS NULL THEN 'paid' ELSE
 FROM moves AS paid
 LEFT JOIN moves AS refund ON refund.order_id = paid.order_id AND refund.kind = 'refund'
 WHERE paid.kind = 'payment';
+INSERT INTO products (id, sku, name, name_grams, price, active, version)
+VALUES ({ID.format(n="0", kind="product")}, 'A', 'A', '{{}}', 1, true, 1);
+INSERT INTO order_items (order_id, position, product_id, sku, name, unit_price, quantity, total)
+SELECT order_id, 1, {ID.format(n="0", kind="product")}, 'A', 'A', amount, 1, amount
+FROM moves WHERE kind = 'payment';
 INSERT INTO transfers (id, kind, amount, from_account_id, to_account_id, order_id, reverses_id,
     hold_id, actor_kind, created_at)
 SELECT id, kind, amount, from_id, to_id, order_id, reverses_id, hold_id, 'system', '2026-01-02Z'

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from app.credits import verification
+from app.orders import service as orders
 from app.platform.db import reading
 from app.platform.settings import Settings
 from tests.banking import ACTIONS, Customer, make_bank
@@ -64,9 +66,11 @@ def scalar(statement: str) -> Any:
 
 @pytest.mark.parametrize("accounts", [10, 1000])
 def test_the_books_of_a_busy_bank_are_right_at_every_moment(
-    empty_database: Settings, accounts: int
+    empty_database: Settings, accounts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen failing without the accounts' locks, and with them in the order of the transfer."""
+    # Some orders run out meanwhile.
+    monkeypatch.setattr(orders, "LIFETIME", timedelta(seconds=1))
     bank = make_bank(accounts, credits=CREDITS)
     customers = [Customer(bank, seed) for seed in range(RUNNERS)]
     # Each thing succeeds once, before it can be refused at the same time as others do it.

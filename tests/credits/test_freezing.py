@@ -26,8 +26,10 @@ from tests.client import Client, new_key
 from tests.commands import command
 from tests.credits.plain_sql import connected
 from tests.credits.sending import available, code, send
+from tests.orders.buying import ORDERS, order_of
 from tests.people import TestUser
 from tests.sentry_receiver import receiving
+from tests.shop import make_order
 from tests.support.test_jobs import DEFER
 from tests.worker.working import working
 
@@ -239,6 +241,30 @@ def test_a_key_is_as_good_as_new_after_a_freeze(
     assert available(client, bob) == 30
 
 
+@pytest.mark.parametrize("name", ["pay", "refund"])
+def test_an_order_is_neither_paid_nor_refunded_and_stays_as_it_is(
+    empty_database: Settings, client: Client, make_user: MakeUser, name: str
+) -> None:
+    buyer, finance, key = make_user(credits=100), make_user(roles=("finance",)), new_key()
+    order_id = make_order(buyer.id, paid=name == "refund")
+    before = order_of(client, buyer, order_id)
+    body, token = ({}, buyer.token) if name == "pay" else ({"reason": "Sorry"}, finance.token)
+
+    def ask() -> Any:
+        path = f"{ORDERS}/{order_id}/{name}"
+        return client.post(path, json=body, token=token, key=key)
+
+    keeping.freeze(actor=SYSTEM, reason="For a test")
+    refused = ask()
+    assert (refused.status_code, code(refused)) == (503, "LEDGER_FROZEN")
+    assert order_of(client, buyer, order_id) == before
+    keeping.unfreeze(actor=SYSTEM)
+    answer = ask()
+    assert (answer.status_code, "Idempotent-Replayed" in answer.headers) == (200, False)
+    assert answer.json["status"] == {"pay": "paid", "refund": "refunded"}[name]
+    assert available(client, buyer) == {"pay": 90, "refund": 100}[name]
+
+
 def test_an_operator_freezes_and_unfreezes_and_is_told_what_was(empty_database: Settings) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         ended = command(empty_database, "credits", *arguments)
@@ -270,10 +296,11 @@ def test_an_operator_is_told_of_differences_that_are_left(
     assert keeping.check() == 3
     said = command(empty_database, "credits", "unfreeze").stdout
     assert str(ada.id) in said
-    assert "The last check found 3 differences" in said
+    assert "The last check found 3 differences. It is frozen again for new ones only." in said
     assert state.read().frozen_at is None
-    assert keeping.check() == 3
-    assert state.read().frozen_at is not None
+    assert [(one.action, one.details) for one in events()][1:] == [
+        ("credits.ledger.unfrozen", {"differences": 3})
+    ]
 
 
 @pytest.mark.parametrize(

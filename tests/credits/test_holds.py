@@ -6,8 +6,12 @@ from uuid import UUID, uuid4
 
 import pytest
 import time_machine
+from sqlalchemy.exc import IntegrityError
 
-from app.credits import holds, verification
+from app.credits import holds, keeping, verification
+from app.credits.errors import LedgerFrozen
+from app.platform.actor import Actor
+from app.platform.settings import Settings
 from tests import people
 from tests.client import Client, new_key
 from tests.credits.sending import BALANCE, available, code
@@ -138,6 +142,42 @@ def test_past_its_time_a_hold_is_neither_taken_nor_released_and_a_job_frees_it(
         id=short["id"],
     )
     assert [tuple(row) for row in actor] == [("system",)]
+
+
+def test_a_hold_that_cannot_expire_keeps_no_other_from_it(
+    client: Client, make_user: Any, sql: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seen failing while the first fault was the end of it: no hold expired any more."""
+    damaged, user = make_user(credits=100), make_user(credits=100)
+    bad = hold(client, damaged.token, more={"expires_in": 1}).json
+    good = hold(client, user.token, more={"expires_in": 2}).json
+    # The account says that less is held than the hold does: it can't be freed.
+    sql("UPDATE accounts SET held = 0 WHERE id = :id", id=damaged.id)
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=5), tick=False):
+        with pytest.raises(IntegrityError):
+            holds.expire_due()
+        assert account(client, user) == (100, 0, 100)
+        assert client.get(f"{HOLDS}/{good['id']}", token=user.token).json["status"] == "expired"
+        assert client.get(f"{HOLDS}/{bad['id']}", token=damaged.token).json["status"] == "held"
+        (line,) = [
+            line for line in capfd.readouterr().err.splitlines() if "hold_expiry_failed" in line
+        ]
+        assert bad["id"] in line
+        sql("UPDATE accounts SET held = 40 WHERE id = :id", id=damaged.id)
+        assert holds.expire_due() == 1
+
+
+def test_nothing_expires_while_the_books_are_frozen(
+    empty_database: Settings, client: Client, make_user: Any
+) -> None:
+    user = make_user(credits=100)
+    hold(client, user.token, more={"expires_in": 1})
+    keeping.freeze(actor=Actor(kind="cli"), reason="For a test")
+    with (
+        time_machine.travel(datetime.now(UTC) + timedelta(seconds=5), tick=False),
+        pytest.raises(LedgerFrozen),
+    ):
+        holds.expire_due()
 
 
 def test_only_who_placed_a_hold_ends_it(client: Client, make_user: Any, server: str) -> None:

@@ -24,9 +24,13 @@ CHARGE = ONE.format("kind = 'charge' AND hold_id IS NULL").replace(
     "ORDER BY id", "ORDER BY id DESC"
 )
 PAYMENT, TRANSFER = ONE.format("kind = 'payment'"), ONE.format("kind = 'transfer'")
+GRANT = ONE.format("kind = 'grant'")
 REVERSAL, REFUND = ONE.format("kind = 'reversal'"), ONE.format("kind = 'refund'")
 BEFORE = "(SELECT old.{0} FROM transfers AS old WHERE old.id = transfers.id) AS {0}"
 ORDER = "Order {order_id} ({status}) does not have exactly the payment and refunds it tells of."
+COSTS = "Order {order_id} does not cost what its items do, less its discount."
+ASTRAY = "Transfer {{id}} is a {}, and goes from {} to {}."
+TWO_ENTRIES = "Transfer {id} does not have exactly its two entries."
 # All orders here are paid and then refunded.
 MISSING, KNOWN = ORDER.replace("{status}", "missing"), ORDER.replace("{status}", "refunded")
 
@@ -132,14 +136,16 @@ DAMAGES = {
     ),
     "an order that was refunded by nothing": (
         f"UPDATE transfers SET kind = 'grant', order_id = NULL WHERE id = {REFUND}"
-        f" RETURNING {BEFORE.format('order_id')}",
+        f" RETURNING {BEFORE.format('order_id')}, id",
         KNOWN,
+        ASTRAY.format("grant", "revenue", "user"),
     ),
     "an order that was paid twice": (
         "UPDATE transfers SET kind = 'payment', order_id = paid.order_id"
         f" FROM (SELECT order_id FROM transfers WHERE id = {PAYMENT}) AS paid"
-        f" WHERE id = {TRANSFER} RETURNING paid.order_id",
+        f" WHERE id = {TRANSFER} RETURNING paid.order_id, id",
         KNOWN,
+        ASTRAY.format("payment", "user", "user"),
     ),
     "an order that costs more than was paid": (
         "UPDATE orders SET status = 'partially_refunded', subtotal = subtotal + 1,"
@@ -147,6 +153,7 @@ DAMAGES = {
         f" WHERE id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
         " RETURNING id AS order_id, status",
         ORDER,
+        COSTS,
     ),
     "an order that forgot its payment": (
         "UPDATE orders SET status = 'placed', paid_at = NULL, refunded = 0"
@@ -160,12 +167,57 @@ DAMAGES = {
         " RETURNING id AS order_id, status",
         ORDER,
     ),
+    "an order that says when it was paid and not that it was": (
+        "UPDATE orders SET status = 'placed'"
+        f" WHERE id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
+        " RETURNING id AS order_id, status",
+        ORDER,
+    ),
+    "an order without items": (
+        "DELETE FROM order_items WHERE order_id ="
+        f" (SELECT order_id FROM transfers WHERE id = {PAYMENT}) RETURNING order_id",
+        COSTS,
+    ),
+    "an order of something cheaper": (
+        "UPDATE order_items SET unit_price = unit_price - 1, total = total - 1 WHERE order_id ="
+        f" (SELECT order_id FROM transfers WHERE id = {PAYMENT}) RETURNING order_id",
+        COSTS,
+    ),
+    "an order for which a discount wasn't taken off": (
+        "WITH half AS (INSERT INTO discounts (id, code, code_key, hundredths, redeemed, active,"
+        " version) VALUES (gen_random_uuid(), 'A', 'a', 5000, 1, true, 1) RETURNING id)"
+        " UPDATE orders SET discount_id = half.id, discount_code = 'A', discount_hundredths = 5000"
+        f" FROM half WHERE orders.id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
+        " RETURNING orders.id AS order_id",
+        COSTS,
+    ),
+    "items of an order that doesn't exist": (
+        "INSERT INTO order_items SELECT (jsonb_populate_record(order_items, jsonb_build_object("
+        "'order_id', gen_random_uuid()))).* FROM order_items LIMIT 1 RETURNING order_id",
+        COSTS,
+    ),
     "an order that somebody else has paid": (
         "UPDATE orders SET user_id = (SELECT id FROM users WHERE id <> user_id ORDER BY id LIMIT 1)"
         f" WHERE id = (SELECT order_id FROM transfers WHERE id = {PAYMENT})"
         " RETURNING id AS order_id, status",
         ORDER,
     ),
+}
+
+DAMAGES |= {
+    f"a {kind} from {giver} to {taker}": (
+        f"UPDATE transfers SET kind = '{kind}'{more} WHERE id = {chosen} RETURNING id, order_id",
+        ASTRAY.format(kind, giver, taker),
+        *others,
+    )
+    for kind, chosen, giver, taker, more, *others in (
+        ("grant", TRANSFER, "user", "user", ""),
+        ("transfer", CHARGE, "user", "revenue", ""),
+        ("charge", TRANSFER, "user", "user", ""),
+        ("refund", PAYMENT, "user", "revenue", "", KNOWN),
+        ("forfeit", TRANSFER, "user", "user", ""),
+        ("grant", GRANT, "nobody", "user", ", from_account_id = gen_random_uuid()", TWO_ENTRIES),
+    )
 }
 
 

@@ -130,9 +130,12 @@ def use_everything(app: Flask, database: Settings) -> None:
             refused[call] = answer.text
     assert refused == {}
     customer = Customer(make_bank(5, credits=1000), seed=1)
-    for action in ACTIONS * 5:
-        customer.act(action)
-    assert set(customer.done) == {action.__name__ for action in ACTIONS}
+    wanted = {action.__name__ for action in ACTIONS}
+    # Some are refused at first, for want of something that the dice let others end before.
+    for action in ACTIONS * 30:
+        if customer.done.keys() < wanted:
+            customer.act(action)
+    assert set(customer.done) == wanted
     assert list(verification.verify()) == []
 
 

@@ -3,13 +3,19 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
 
 from app.auth import queries
-from app.credits import service, verification
-from app.credits.errors import InsufficientCredits, RecipientNotFound
+from app.credits import holds, service, verification
+from app.credits.errors import (
+    HoldEnded,
+    InsufficientCredits,
+    PayerNotFound,
+    RecipientNotFound,
+)
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.support import deletion
@@ -113,6 +119,42 @@ def test_a_deletion_that_waits_for_a_transfer_counts_what_it_brought(
             wait_until_somebody_waits_for(session.connection())
         assert outcome(leaving.result(10)) == (409, "ACCOUNT_NOT_SETTLED")
     assert (status_of(sql, user)[0], balance_of(sql, user)) == ("active", 10)
+
+
+def test_what_is_set_aside_is_captured_or_forfeited(
+    client: Client, make_user: MakeUser, sql: Sql
+) -> None:
+    """Seen failing while holds were let go one by one: it and the captures waited in a circle."""
+    for _ in range(ROUNDS):
+        user = make_user(credits=100)
+        owner, held = Actor(kind="user", user_id=user.id), []
+        for _ in range(7):
+            with transaction() as session:
+                placed = holds.place(session, actor=owner, amount=10, user_id=None, memo=None)
+            held.append(placed.id)
+
+        def work(
+            number: int, user: TestUser = user, owner: Actor = owner, held: list[UUID] = held
+        ) -> int:
+            if number == 0:
+                return int(leave(client, user, more={"forfeit": True}).status_code)
+            try:
+                with transaction() as session:
+                    # The last ones first: their holds are locked before the others are let go.
+                    hold_id = held[-number]
+                    holds.capture(session, actor=owner, hold_id=hold_id, amount=None)
+            except (HoldEnded, PayerNotFound):
+                return 0
+            return 10
+
+        status, *captured = at_once(work, 8)
+        assert (status, balance_of(sql, user)) == (202, 0)
+        (forfeited,) = sql(
+            "SELECT amount FROM transfers WHERE kind = 'forfeit' AND from_account_id = :id",
+            id=user.id,
+        )
+        assert forfeited.amount == 100 - sum(captured)
+    assert list(verification.verify()) == []
 
 
 def test_a_login_in_progress_is_ended_too(
