@@ -13,9 +13,8 @@ DEPLOY = PROJECT_ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 KNOWN = {one.name for one in DECLARED}
 COMPOSED = [PROJECT_ROOT / "compose.yaml", DEPLOY / "compose.cluster.yaml"]
-(GRACE,) = re.findall(
-    r"^graceful_timeout = (\d+)$", (PROJECT_ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE
-)
+# What a service asks for when it is told to stop, with the wait before that.
+STOP_SECONDS = 60
 
 
 def manifests() -> Iterator[dict[str, Any]]:
@@ -42,7 +41,7 @@ def test_only_settings_that_there_are_are_set(path: Any) -> None:
 def test_containers_get_time_to_stop_and_their_secrets_from_outside(path: Any) -> None:
     services = yaml.safe_load(path.read_text())["services"]
     for name in ("web", "worker"):
-        assert int(services[name]["stop_grace_period"].removesuffix("s")) >= int(GRACE) + 5
+        assert services[name]["stop_grace_period"] == f"{STOP_SECONDS}s"
     for service in services.values():
         for name, value in service.get("environment", {}).items():
             if "PASSWORD" in name or "KEYS" in name:
@@ -69,7 +68,13 @@ def test_pods_are_confined_and_only_the_one_that_migrates_is_the_owner() -> None
         ]
         assert ("bursar-owner" in secrets) == (name == "bursar-migrate")
         if name != "bursar-migrate":
-            assert pod["terminationGracePeriodSeconds"] >= int(GRACE) + 5
+            assert pod["terminationGracePeriodSeconds"] == STOP_SECONDS
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_units_get_time_to_stop(name: str) -> None:
+    unit = (DEPLOY / f"systemd/bursar-{name}.service").read_text()
+    assert f"\nTimeoutStopSec={STOP_SECONDS}\n" in unit
 
 
 def test_probes_ask_for_a_restart_by_health_alone() -> None:
