@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.platform import logging, master, metrics, startup, time_limits
 
+logging.serve()
 # Here and not in a worker: gunicorn would bind first, and start failing workers for ever.
 settings = startup.settings_or_exit()
 # What a worker may need from SIGTERM to its end: the moment in which it still accepts, the longest

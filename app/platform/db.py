@@ -15,16 +15,16 @@ from typing import Any, ClassVar, Final
 
 import psycopg2
 from gevent import monkey
-from psycopg2.extras import NamedTupleCursor
 from sqlalchemy import BigInteger, Connection, DateTime, Engine, MetaData, NullPool, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from app.platform import psycopg2_gevent
+from app.platform import psycopg2_gevent, statements
 from app.platform.engine import MIGRATION_TIMEOUTS, READ_ONLY, TIMEOUTS, make_engine
 from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
 from app.platform.settings import Settings
+from app.platform.statements import NamedCursor
 from app.platform.turns import Turns
 
 # The share of one worker: what the server allows, less some for people, probes and `flask worker`.
@@ -85,6 +85,7 @@ def open_pool(settings: Settings, *, size: int | None = None) -> None:
         raise RuntimeError("the pool is open already in this process")
     if monkey.is_module_patched("socket") and not psycopg2_gevent.is_installed():
         raise RuntimeError("psycopg2 would stop the whole worker: install the wait callback first")
+    statements.watch(settings)
     size = size or settings.database_max_connections or pool_size(settings, server_limit(settings))
     engine = make_engine(
         settings.database_url,
@@ -215,7 +216,7 @@ def first_row(statement: str, parameters: Mapping[str, Any]) -> Any:
         try:
             borrowed = pool.reads.raw_connection()
             try:
-                with closing(borrowed.cursor(cursor_factory=NamedTupleCursor)) as cursor:
+                with closing(borrowed.cursor(cursor_factory=NamedCursor)) as cursor:
                     cursor.execute(statement, parameters)
                     row = cursor.fetchone()
             except BaseException:

@@ -20,14 +20,20 @@ from typing import Any
 from flask import Flask
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from app.platform import db, errors, logging, metrics, origin, psycopg2_gevent, request_body, sentry
-from app.platform.deadlines import (
-    BODY_SECONDS,
-    REQUEST_SECONDS,
-    BodyDeadline,
-    Deadline,
-    RequestDeadline,
+from app.platform import (
+    cors,
+    db,
+    deadlines,
+    errors,
+    logging,
+    metrics,
+    origin,
+    psycopg2_gevent,
+    request_body,
+    sentry,
+    tracing,
 )
+from app.platform.deadlines import BodyDeadline, Deadline, RequestDeadline
 from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
@@ -38,10 +44,6 @@ StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 PROBES = frozenset({"/health", "/healthz", "/ready", "/metrics"})
-EXPOSED_HEADERS = (
-    "X-Request-Id", "ETag", "Location", "Retry-After", "Idempotent-Replayed",
-    "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
-)  # fmt: skip
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.get_logger(__name__)
 
@@ -54,8 +56,8 @@ class Edge:
         wsgi_app: WSGIApp,
         *,
         settings: Settings,
-        deadline_seconds: float = REQUEST_SECONDS,
-        body_seconds: float = BODY_SECONDS,
+        deadline_seconds: float = deadlines.REQUEST_SECONDS,
+        body_seconds: float = deadlines.BODY_SECONDS,
     ) -> None:
         """Wrap an application; deadlines count only where `deadlines.start_sweep` ran."""
         self.wsgi_app = wsgi_app
@@ -94,18 +96,6 @@ class Edge:
         if db.pool_is_crowded():
             raise errors.Overloaded
 
-    def cors(self, environ: Environ) -> Headers:
-        """Return the headers with which a page of an allowed origin may read a refusal."""
-        page = environ.get("HTTP_ORIGIN")
-        if page not in self.origins:
-            return []
-        return [
-            ("Access-Control-Allow-Origin", page),
-            ("Access-Control-Allow-Credentials", "true"),
-            ("Access-Control-Expose-Headers", ", ".join(EXPOSED_HEADERS)),
-            ("Vary", "Origin"),
-        ]
-
 
 class Call:
     """One request from its first byte to the end of its answer: the iterable that a server gets.
@@ -116,7 +106,7 @@ class Call:
 
     __slots__ = (
         "_answer", "_deadline", "_edge", "_environ", "_head", "_head_sent", "_pieces",
-        "_spent", "_start_response", "_started", "_whole", "request_id",
+        "_scope", "_spent", "_start_response", "_started", "_whole", "request_id",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, environ: Environ, start_response: StartResponse) -> None:
@@ -131,6 +121,7 @@ class Call:
         self.request_id: str = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
         environ["bursar.request_id"] = self.request_id
         bind_contextvars(request_id=self.request_id)
+        self._scope = tracing.begin_request(environ, ignored=PROBES)
         self._deadline = Deadline(edge.deadline_seconds)
         self._spent = psycopg2_gevent.add_up()
 
@@ -251,7 +242,7 @@ class Call:
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
             *error.headers.items(),
-            *self._edge.cors(environ),
+            *cors.for_refusal(environ.get("HTTP_ORIGIN"), self._edge.origins),
         ]
         self._head = f"{status} {HTTPStatus(status).phrase}", headers
         self._pieces = iter(() if environ["REQUEST_METHOD"] == "HEAD" else (body,))
@@ -288,6 +279,7 @@ class Call:
             log.debug("request", **fields)
         else:
             log.info("request", **fields)
+        tracing.end_request(self._scope, environ, status=status)
 
 
 def _no_write(data: bytes) -> None:

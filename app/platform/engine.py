@@ -8,6 +8,7 @@ from sqlalchemy import Dialect, Engine, ExceptionContext, create_engine, event, 
 from sqlalchemy.exc import DisconnectionError
 
 from app.platform.psycopg2_gevent import Connection
+from app.platform.statements import Cursor
 
 # Each is shorter than the next: waiting for a lock, a statement, our own deadline on a statement
 # (psycopg2_gevent), an idle transaction, the request. So the innermost one speaks, and a request
@@ -55,6 +56,7 @@ def make_engine(
         use_native_hstore=False,
         connect_args={
             "connection_factory": Connection,
+            "cursor_factory": Cursor,
             "connect_timeout": CONNECT_SECONDS,
             "keepalives_idle": 30,
             "application_name": "bursar",

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from app.platform import health, logging, startup, time_limits, trial
+from app.platform import health, log_lines, logging, startup, time_limits, trial
 from app.platform.settings import Settings, SettingsError, load_settings
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
@@ -67,7 +67,7 @@ def _reload(server: Any) -> None:
         return
     except Exception as error:
         # Whatever it is, it must not end a service that runs well.
-        log.exception("reload_refused", problems=[logging.describe(error)])
+        log.exception("reload_refused", problems=[log_lines.describe(error)])
         return
     startup.adopt(new, connections=connections)
     # What was kept from the collector for the fork includes the old application.

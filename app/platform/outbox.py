@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Session
 
-from app.platform import clock, ids
+from app.platform import clock, ids, tracing
 from app.platform.db import Base, reading
 from app.platform.gauges import Gauge
 
@@ -40,6 +40,7 @@ outbox_events = Table(
     Column("subject_id", Uuid, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("data", JSON),
+    Column("traceparent", Text),
 )
 
 _INSERT = insert(outbox_events)
@@ -75,12 +76,17 @@ _WAITING = select(
 def emit(session: Session, *, topic: str, subject_id: UUID) -> None:
     """Leave an event, in the caller's transaction: it is there if and only if the change is.
 
-    `topic` is `feature.what`; `subject_id` is the id of the row that has everything else.
+    `topic` is `feature.what`; `subject_id` is the id of the row that has everything else. What
+    comes of it belongs to the trace that the caller is in.
     """
-    session.execute(
-        _INSERT,
-        {"id": ids.new(), "topic": topic, "subject_id": subject_id, "created_at": clock.now()},
-    )
+    event = {
+        "id": ids.new(),
+        "topic": topic,
+        "subject_id": subject_id,
+        "created_at": clock.now(),
+        "traceparent": tracing.traceparent(),
+    }
+    session.execute(_INSERT, event)
 
 
 def take(session: Session, *, topics: Iterable[str], most: int) -> Sequence[Row[*tuple[Any, ...]]]:

@@ -21,6 +21,7 @@ from app.platform import (
     psycopg2_gevent,
     sentry,
     server_state,
+    tracing,
     vitals,
 )
 from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_settings
@@ -127,6 +128,7 @@ def start_worker(worker: Any, settings: Settings) -> None:
     db.open_pool(settings, size=connections_per_worker(settings))
     sentry.start(settings)
     vitals.start()
+    tracing.start(settings)
 
 
 def stop_worker() -> None:
@@ -134,4 +136,5 @@ def stop_worker() -> None:
     try:
         db.close_pool(CLOSE_POOL_SECONDS)
     finally:
+        tracing.stop(FLUSH_SECONDS)
         sentry.stop(FLUSH_SECONDS)

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from app.platform import db, health, logging, psycopg2_gevent, startup
+from app.platform import db, health, log_lines, logging, psycopg2_gevent, startup
 from app.platform.settings import Settings, SettingsError
 
 TRIAL_SECONDS = 15.0
@@ -73,7 +73,7 @@ def _report(server: Any, settings: Settings, writing: int) -> None:
             outcome = Outcome(refusal.problems)
         except (Exception, SystemExit) as error:
             log.exception("start_failed")
-            outcome = Outcome([f"A worker can't start with them: {logging.describe(error)}."])
+            outcome = Outcome([f"A worker can't start with them: {log_lines.describe(error)}."])
         os.write(writing, orjson.dumps(outcome))
     finally:
         os._exit(0)

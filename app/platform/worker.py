@@ -23,13 +23,10 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.platform import deadlines, health, logging, overload, startup
+from app.platform.answering import Answering
 from app.platform.connections import Connection, Connections
 from app.platform.deadlines import RequestDeadline
 
-# After a refused body the rest is read and dropped: closing at once would reset the connection,
-# and the client, still sending, would never see the answer. Both limits keep that from lasting.
-LINGER_SECONDS = 5.0
-LINGER_BYTES = 32 << 20
 # While it stops, a worker still accepts for a moment: clients that come just now are served. What a
 # balancer needs to look elsewhere is another time: the master waits for it (master.py).
 ACCEPT_SECONDS = 0.5
@@ -47,65 +44,6 @@ SAME_KEYPRESS_SECONDS = 1.0
 LISTENER = struct.Struct("@24xI")
 _NO_TIMER = nullcontext()
 log = logging.get_logger(__name__)
-
-
-class Answering:
-    """A client's socket while a request is answered; `gunicorn.socket` in the environ.
-
-    The head of the answer waits for the first bytes of the body, and both leave in one write:
-    that spares a system call, and a client a wake-up.
-    """
-
-    def __init__(self, client: Connection, request: Any) -> None:
-        """Wrap the connection for one request."""
-        self._client, self._request = client, request
-        self._head: bytes | None = b""
-        self._hangs_up = False
-
-    def sendall(self, data: bytes) -> None:
-        """Send, or keep the head until more comes.
-
-        Raises ConnectionResetError when the client takes nothing, or too little.
-        """
-        if self._head is None:
-            self._client.send_all(data)
-        elif self._head:
-            head, self._head = self._head, None
-            self._client.send_all(head + data)
-        else:
-            self._head = data
-
-    def flush(self) -> None:
-        """Send what is kept; afterwards everything is sent at once."""
-        head, self._head = self._head, None
-        if head:
-            self._client.send_all(head)
-
-    def hang_up_after_answer(self) -> None:
-        """Answer with `Connection: close`: the next request's start can't be known."""
-        self._request.force_close()
-        self._hangs_up = True
-
-    def finish(self) -> None:
-        """Send what is kept; before hanging up, read and drop what the client still sends."""
-        self.flush()
-        if not self._hangs_up:
-            return
-        end, left = monotonic() + LINGER_SECONDS, LINGER_BYTES
-        try:
-            self._client.shutdown(socket.SHUT_WR)
-            while left > 0 and (seconds := end - monotonic()) > 0:
-                self._client.settimeout(seconds)
-                data = self._client.recv(65536)
-                if not data:
-                    break
-                left -= len(data)
-        except OSError:
-            return
-
-    def __getattr__(self, name: str) -> Any:
-        self.flush()
-        return getattr(self._client, name)
 
 
 @dataclass(frozen=True)
@@ -289,6 +227,24 @@ class Logger(GunicornLogger):
         super().setup(cfg)
         self.error_log.propagate = True
         self.error_log.setLevel(NOTSET)
+        self._refusal = ""
+
+    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Write a message; of an address that can't be listened at, one line and not eleven.
+
+        gunicorn tries five times, a second apart, and only tells at each of them why it fails.
+        """
+        text = str(msg)
+        if text.startswith(("Connection in use", "Invalid address")):
+            return
+        if text.startswith("connection to "):
+            self._refusal = text.rpartition(" failed: ")[2]
+        elif text.startswith("Can't connect to "):
+            advice = "Free the port, or correct APP_SERVER_HOST or APP_SERVER_PORT."
+            address = str(*args)
+            log.critical("cannot_listen", address=address, reason=self._refusal, advice=advice)
+        else:
+            super().error(msg, *args, **kwargs)
 
 
 def _not_loaded(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -7,6 +7,7 @@ if it were being done, by a worker that lives: nobody would ever do it again.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from app.mail.errors import MailNotSent
-from app.platform import clock, metrics, sentry
+from app.platform import clock, metrics, sentry, tracing
 from app.platform.errors import AppError
 from app.platform.logging import get_logger
 from app.worker import tasks
@@ -55,32 +56,13 @@ class Jobs(JobManager):
         self, do: Callable[[], Awaitable[Any]], context: JobContext, _worker: Worker
     ) -> Any:
         """Do a job, and write how that went. Goes around each job as a middleware."""
-        job, begun = context.job, time.monotonic()
-        told: dict[str, Any] = {
-            "task": job.task_name,
-            "job_id": job.id,
-            "attempts": job.attempts + 1,
-        }
+        job = context.job
         self._running[_id(job)] = job
         try:
-            result = await do()
-        except Exception as fault:
-            is_last = tasks.is_last(job, fault)
-            told["seconds"] = _count(job, begun, "given_up" if is_last else "failed")
-            if isinstance(fault, MailNotSent):
-                # A step and a status, in our own words.
-                told["reason"] = str(fault)
-            elif not isinstance(fault, AppError):
-                sentry.capture(fault, request_id=None)
-            write = log.error if is_last else log.warning
-            write("job_failed", **told, exc_info=fault)
-            raise
+            with _trace(job):
+                return await _told(job, do)
         finally:
             del self._running[_id(job)]
-        told["seconds"] = _count(job, begun, "done")
-        write = log.debug if job.task_name in tasks.OFTEN else log.info
-        write("job_done", **told)
-        return result
 
     async def hand_back(self) -> None:
         """Let other workers do at once what this process hasn't finished.
@@ -123,6 +105,50 @@ class Jobs(JobManager):
                 lock=lock,
             )
         )
+
+
+def _trace(job: Job) -> AbstractContextManager[None]:
+    """Return what lets a job belong to the trace that it came from.
+
+    Of those that come by themselves, the frequent ones belong to none.
+    """
+    # The task takes the rest.
+    sent = job.task_kwargs.pop("traceparent", None)
+    if job.task_name in tasks.OFTEN:
+        return nullcontext()
+    facts: dict[str, str | int | None] = {
+        "bursar.task": job.task_name,
+        "bursar.job_id": job.id,
+        "bursar.attempts": job.attempts + 1,
+    }
+    return tracing.job(job.task_name, sent=None if sent is None else str(sent), facts=facts)
+
+
+async def _told(job: Job, do: Callable[[], Awaitable[Any]]) -> Any:
+    """Do a job, and write how that went."""
+    begun = time.monotonic()
+    told: dict[str, Any] = {
+        "task": job.task_name,
+        "job_id": job.id,
+        "attempts": job.attempts + 1,
+    }
+    try:
+        result = await do()
+    except Exception as fault:
+        is_last = tasks.is_last(job, fault)
+        told["seconds"] = _count(job, begun, "given_up" if is_last else "failed")
+        if isinstance(fault, MailNotSent):
+            # A step and a status, in our own words.
+            told["reason"] = str(fault)
+        elif not isinstance(fault, AppError):
+            sentry.capture(fault, request_id=None)
+        write = log.error if is_last else log.warning
+        write("job_failed", **told, exc_info=fault)
+        raise
+    told["seconds"] = _count(job, begun, "done")
+    write = log.debug if job.task_name in tasks.OFTEN else log.info
+    write("job_done", **told)
+    return result
 
 
 async def _noted(note: Callable[[], Awaitable[None]]) -> None:

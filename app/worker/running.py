@@ -11,7 +11,7 @@ from procrastinate.worker import FETCH_JOB_POLLING_INTERVAL, Worker
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import make_url
 
-from app.platform import db, logging, sentry
+from app.platform import db, logging, sentry, tracing
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from app.worker import numbers, tasks
@@ -43,16 +43,19 @@ def run(settings: Settings, *, grace: float) -> None:
 
     Raises SettingsError.
     """
+    logging.serve()
     logging.report_uncaught()
     with numbers.answering(settings):
         # One more for the relay and the lanes, which hold it for a moment at a time.
         db.open_pool(settings, size=CONCURRENCY + 1)
         sentry.start(settings)
+        tracing.start(settings)
         try:
             asyncio.run(_serve(settings, grace))
             log.info("worker_stopped")
         finally:
             db.close_pool(CLOSE_POOL_SECONDS)
+            tracing.stop(FLUSH_SECONDS)
             sentry.stop(FLUSH_SECONDS)
 
 

@@ -55,7 +55,7 @@ def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -
     # PostgreSQL counts them too, but forgets that whenever it is killed.
     if deadlocks := said.count(b"deadlock detected"):
         yield f"There were {deadlocks} deadlocks."
-    canaries.hear("the log of the web server", stage.server.log.read_bytes())
+    canaries.hear("the log of the web server", stage.server.text().encode())
     canaries.hear("the log of PostgreSQL", said)
     yield from canaries.leaks()
 

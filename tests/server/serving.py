@@ -47,6 +47,8 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    # Standard error, where nothing of ours goes.
+    errors: Path
 
     def get(self, path: str, *, port: int | None = None, **headers: str) -> Answer:
         """Return a whole answer; underscores in header names become hyphens."""
@@ -76,13 +78,13 @@ class Server:
         return time.monotonic() - began
 
     def text(self) -> str:
-        """Return everything that was logged so far."""
-        return self.log.read_text()
+        """Return everything that was logged or printed so far."""
+        return self.log.read_text() + self.errors.read_text()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log lines of one event; one that is just being written isn't there yet."""
-        whole, _, _ = self.text().rpartition("\n")
-        every = [json.loads(line) for line in whole.splitlines()]
+        whole = [file.read_text().rpartition("\n")[0] for file in (self.log, self.errors)]
+        every = [json.loads(line) for text in whole for line in text.splitlines()]
         return [line for line in every if line["event"] == event]
 
 
@@ -100,17 +102,18 @@ def serving(
     among the variables is a free one.
     """
     port = int(variables.setdefault("APP_SERVER_PORT", str(free_port())))
-    log = folder / f"log-{port}"
-    with log.open("wb") as output:
+    log, errors = folder / f"log-{port}", folder / f"errors-{port}"
+    with log.open("wb") as output, errors.open("wb") as error_output:
         process = subprocess.Popen(
             command(*options, app=app),
             cwd=root,
             env=environment(folder, **variables),
-            stderr=output,
+            stdout=output,
+            stderr=error_output,
             # As in a terminal of its own: a test can press Ctrl-C for the whole group.
             start_new_session=True,
         )
-    server = Server(process, port, log)
+    server = Server(process, port, log, errors)
     try:
         wait_until(lambda: answers(server) or process.poll() is not None)
         if process.poll() is not None:
@@ -118,7 +121,7 @@ def serving(
         yield server
     finally:
         end(process)
-        canaries.hear("a server's log", log.read_bytes())
+        canaries.hear("a server's log", server.text().encode())
 
 
 def command(*options: str, app: str | None = None) -> list[str]:

@@ -83,6 +83,7 @@ def test_a_stop_that_comes_while_a_worker_starts_is_not_lost(tmp_path: Path, num
             command(f"--config={configuration}", app="tests.server.small:app"),
             cwd=ROOT,
             env=environment(tmp_path, APP_SERVER_PORT=str(free_port())),
+            stdout=output,
             stderr=output,
         )
     try:

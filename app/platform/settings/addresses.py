@@ -11,6 +11,9 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from marshmallow import ValidationError
 
+# Where OTLP over HTTP takes traces (OTLP specification, "OTLP/HTTP Request").
+TRACES = "/v1/traces"
+
 
 def host(raw: Any) -> str:
     """Take a host name or an IP address, without a port; IPv6 comes out without brackets.
@@ -97,6 +100,23 @@ def sentry_dsn(raw: Any) -> str:
     ):
         return str(raw)
     raise ValidationError("must be a Sentry DSN: https://<key>@<host>/<number of the project>")
+
+
+def otlp_endpoint(raw: Any) -> str:
+    """Take the address of an OpenTelemetry collector; it comes out as that of its traces.
+
+    Raises ValidationError.
+    """
+    parts = split(raw)
+    if (
+        parts
+        and parts.scheme in ("http", "https")
+        and parts.hostname
+        and is_host(parts.hostname)
+        and not (parts.query or parts.fragment)
+    ):
+        return str(raw).rstrip("/").removesuffix(TRACES) + TRACES
+    raise ValidationError("must be the address of a collector, such as http://127.0.0.1:4318")
 
 
 def database_url(raw: Any) -> str:

@@ -4,21 +4,15 @@ Variables and keys of config/*.toml follow from it, and a test holds README's ta
 field `server_port` is APP_SERVER_PORT, and `port` in the section `[server]`.
 """
 
-from configparser import ConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.platform.settings import addresses, mail, values
+from app.platform.settings.project import VERSION
 from app.platform.settings.rules import PRODUCTION
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENTS = ("development", "test", "staging", "production")
-
-# The version stands once, in setup.cfg.
-_setup = ConfigParser(interpolation=None)
-_setup.read(PROJECT_ROOT / "setup.cfg", encoding="utf-8")
-VERSION = _setup["metadata"]["version"]
 
 
 def about(shape: values.Shape, description: str, *, absent: str = "") -> dict[str, Any]:
@@ -234,6 +228,12 @@ class Settings:
     log_format: str = field(
         metadata=about(values.choice("json", "pretty"), "json, or pretty as in development.")
     )
+    log_slow_query_ms: int = field(
+        metadata=about(
+            values.number(1, 600_000),
+            "Milliseconds after which a statement gets a line in the log.",
+        )
+    )
     metrics_bind: str | None = field(
         default=None,
         metadata=about(
@@ -257,6 +257,20 @@ class Settings:
         default=None,
         repr=False,
         metadata=about(addresses.sentry_dsn, "Where unexpected errors go.", absent="none"),
+    )
+    otlp_endpoint: str | None = field(
+        default=None,
+        repr=False,
+        metadata=about(
+            addresses.otlp_endpoint,
+            "Where traces go, by OTLP over HTTP: `http://127.0.0.1:4318`.",
+            absent="none",
+        ),
+    )
+    otlp_sample_ratio: float = field(
+        metadata=about(
+            values.share, "Share of the traces that begin here which are kept, from 0 to 1."
+        )
     )
     build_commit: str | None = field(
         default=None,
