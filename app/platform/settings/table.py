@@ -46,10 +46,7 @@ class Settings:
         )
     )
     server_stop_seconds: float = field(
-        metadata=about(
-            values.seconds(1, 3_600),
-            "Seconds after SIGTERM at which whoever runs the service kills it.",
-        )
+        metadata=about(values.seconds(1, 3_600), "Seconds after SIGTERM until somebody kills it.")
     )
     server_trusted_proxies: int = field(
         metadata=about(
