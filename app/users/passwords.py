@@ -8,7 +8,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from time import monotonic
 from typing import TypeVar
 
@@ -174,8 +174,7 @@ def _off_the_loop(work: Callable[[], T]) -> T:
         _thread = ThreadPool(1)
     _queued += 1
     try:
-        made: T = _thread.apply(_timed, (work,))
-        return made
+        return _thread.apply(partial(_timed, work))
     finally:
         _queued -= 1
 
