@@ -88,7 +88,6 @@ class Pooler:
 class Cluster:
     """All of it; each part can be killed."""
 
-    folder: Path
     postgres: Pair
     pooler: Pooler
     redis: RedisServer
@@ -144,7 +143,11 @@ class Cluster:
 
 def _created(url: str, body: dict[str, str]) -> bool:
     # While a part is away it is asked for again; a user who exists by then is no other one.
-    return answer(url, body)[0] in (201, 409)
+    try:
+        return answer(url, body)[0] in (201, 409)
+    except (TimeoutError, ValueError):
+        # HAProxy's own refusals aren't JSON.
+        return False
 
 
 @contextmanager
@@ -168,7 +171,6 @@ def cluster() -> Iterator[Cluster]:
         )
         balancer = running.enter_context(_balancing(folder, servers))
         yield Cluster(
-            folder=folder,
             postgres=postgres,
             pooler=pooler,
             redis=redis,

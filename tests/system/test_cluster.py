@@ -11,8 +11,8 @@ import pytest
 from alembic.util import CommandError
 from redis import Redis
 
-from app.platform import migrations, server_state
-from app.platform.settings import Settings, SettingsError
+from app.platform import migrations, startup
+from app.platform.settings import EXIT_CODE, Settings, SettingsError
 from app.platform.settings.addresses import database_url
 from tests.commands import command, flask
 from tests.database import pool_on
@@ -41,9 +41,12 @@ def has_sent_mails(worker: Worker) -> bool:
 
 
 def test_a_pooler_is_noticed_before_anything_is_served(shape: Cluster) -> None:
+    unaware = replace(shape.pooled, database_pooler=False)
     with pytest.raises(SettingsError, match="set APP_DATABASE_POOLER=true"):
-        server_state.check(replace(shape.pooled, database_pooler=False))
-    server_state.check(shape.pooled)
+        startup.connections_per_worker(unaware)
+    refused = flask(unaware, "worker")
+    assert refused.returncode == EXIT_CODE
+    assert "set APP_DATABASE_POOLER=true" in refused.stderr
     alone = replace(shape.pooled, database_migration_url=shape.pooled.database_url)
     with pytest.raises(CommandError, match="Migrations go around the pooler"):
         migrations.upgrade(alone)
@@ -85,6 +88,15 @@ def test_a_pooler_killed_and_started_again_loses_nothing(shape: Cluster) -> None
         shape.pooler.end()
         shape.pooler.start(shape.postgres.primary.port)
         shape.until_made(clients, 120, after=0.5)
+    books_are_right(shape.pooled)
+
+
+def test_without_redis_everything_goes_on(shape: Cluster) -> None:
+    with shape.busy() as clients:
+        shape.until_made(clients, 20)
+        shape.redis.end()
+        shape.until_made(clients, 80, after=0.5)
+    assert any(server.lines("rate_limit_storage_away") for server in shape.servers[1:])
     books_are_right(shape.pooled)
 
 
