@@ -35,6 +35,9 @@ class Trial:
     recovery: Outcome
     after: Outcome
     probes: list[tuple[str, int, float]]
+    # Seconds of CPU time that the workers spent on a good answer, in each of the two.
+    cost_before: float
+    cost_in_overload: float
 
     @property
     def capacity(self) -> float:
@@ -88,7 +91,9 @@ class Trial:
             f" {percentile(overload.good, 0.5):.2f}, p99 {percentile(overload.good, 0.99):.2f} s),"
             f" {len(overload.refused) / overload.seconds:,.0f} refused (p99 {self.refused:.2f} s);"
             f" recovered after {self.recovered:.1f} s; slowest of {len(self.probes)} probes"
-            f" {slowest:.2f} s"
+            f" {slowest:.2f} s; a good answer cost the workers {self.cost_before * 1000:.1f} ms of"
+            f" CPU, in overload {self.cost_in_overload * 1000:.1f} with what was refused"
+            f" ({self.cost_before / self.cost_in_overload:.2f})"
         )
 
 
@@ -124,14 +129,32 @@ def overload(scene: Stage, kind: str) -> Trial:
         )
 
     run(plan(0, WARM_UP_SECONDS, CLIENTS))
-    before = run(plan(0, CAPACITY_SECONDS, CLIENTS))
+    before, cost_before = costing(scene, plan(0, CAPACITY_SECONDS, CLIENTS))
     with probing(scene) as probes:
-        flood = run(plan(TIMES * before.rate, OVERLOAD_SECONDS, CONNECTIONS))
+        rate = TIMES * before.rate
+        flood, cost_in_overload = costing(scene, plan(rate, OVERLOAD_SECONDS, CONNECTIONS))
     recovery = run(plan(before.rate / 2, RECOVERY_SECONDS, CLIENTS * 2))
     after = run(plan(0, CAPACITY_SECONDS, CLIENTS))
     return Trial(
-        kind=kind, before=before, overload=flood, recovery=recovery, after=after, probes=probes
+        kind=kind,
+        before=before,
+        overload=flood,
+        recovery=recovery,
+        after=after,
+        probes=probes,
+        cost_before=cost_before,
+        cost_in_overload=cost_in_overload,
     )
+
+
+def costing(scene: Stage, plan: Plan) -> tuple[Outcome, float]:
+    """Run a plan; return its outcome, and the workers' seconds of CPU time for a good answer.
+
+    That tells what refusing costs also where generator and database take their share of the CPUs.
+    """
+    begun = scene.cpu_seconds()
+    outcome = run(plan)
+    return outcome, (scene.cpu_seconds() - begun) / max(len(outcome.good), 1)
 
 
 @contextmanager
