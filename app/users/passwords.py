@@ -32,9 +32,9 @@ GUESSES = 10_000
 LONGEST_ESTIMATED = 20
 
 # A person still waits for so long; beyond that, people press the button again, and the queue only
-# grows. It holds as many as are hashed within that time, and never more than LONGEST_QUEUE.
+# grows. It holds as many as are hashed within that time, within these bounds.
 LONGEST_WAIT_SECONDS = 2.0
-LONGEST_QUEUE = 64
+SHORTEST_QUEUE, LONGEST_QUEUE = 20, 64
 
 _context: CryptContext
 _dummy_hash: str
@@ -111,7 +111,7 @@ def check_room() -> None:
 
     Raises Overloaded.
     """
-    if _queued >= min(max(LONGEST_WAIT_SECONDS / _seconds, 1), LONGEST_QUEUE):
+    if _queued >= min(max(LONGEST_WAIT_SECONDS / _seconds, SHORTEST_QUEUE), LONGEST_QUEUE):
         raise Overloaded
 
 
