@@ -13,13 +13,14 @@ CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/platform/guard
 TEST_PROCESSES := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 # What a PostgreSQL other than the embedded one could do otherwise.
-DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py
+DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py \
+	tests/webhooks/test_events.py
 
 # What is worth more rounds than a developer waits for.
 LONG_TESTS := $(wildcard tests/*/test_*_races.py) tests/auth/test_mail_tokens.py tests/credits/test_concurrency.py \
 	tests/credits/test_bank.py tests/orders/test_model.py
 
-.PHONY: help run test test-database test-long test-system chaos bench bench-timing lint secrets format lock FORCE
+.PHONY: help run test test-database test-long test-system chaos soak bench bench-timing lint secrets format lock FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s%s\n", $$1, $$2 }' Makefile
@@ -38,7 +39,7 @@ test: .venv/.dev ## run the tests with coverage, on a PostgreSQL of their own or
 		$(BIN)/coverage report --include=$$module --fail-under=100 || exit 1; \
 	done
 
-test-database: .venv/.dev ## run the ledger's and the migrations' tests on the PostgreSQL of TEST_DATABASE_URL
+test-database: .venv/.dev ## run the tests of the ledger, the migrations and the triggers on the PostgreSQL of TEST_DATABASE_URL
 	@test -n "$$TEST_DATABASE_URL" || { echo "Set TEST_DATABASE_URL to a role that may create databases and roles." >&2; exit 1; }
 	$(BIN)/pytest --numprocesses=auto $(DATABASE_TESTS)
 
@@ -52,13 +53,16 @@ test-system: .venv/.dev ## test what users meet: clone and run, the image's step
 chaos: .venv/.dev ## kill, stop and cut off what the service stands on while clients write; SEED=… repeats a run
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(TRANSFERS),--transfers $(TRANSFERS))
 
+soak: .venv/.dev ## attack the running service: slow clients, ten times its capacity, 100,000 requests; CHECK=… makes one
+	@$(BIN)/python -m tests.soak $(CHECK)
+
 bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about four minutes
 	@$(BIN)/python -m benchmarks
 
 bench-timing: .venv/.embedded ## measure whether an answer tells by its time who has an account
 	@$(BIN)/python -m benchmarks.timing
 
-lint: .venv/.dev ## check style, types, imports, dependencies, migrations, container files, and that no secret is there
+lint: .venv/.dev ## check style, types, imports, dependencies, migrations, files for deployment, and that no secret is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -66,7 +70,8 @@ lint: .venv/.dev ## check style, types, imports, dependencies, migrations, conta
 	$(call DECLARED,options install_requires) > .venv/declared.txt
 	$(BIN)/deptry --requirements-files .venv/declared.txt $(DEPTRY) app migrations
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml deploy/compose.cluster.yaml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 	@rm -rf .venv/migrations && mkdir .venv/migrations
 	$(BIN)/python -m migrations.printing .venv/migrations
 	$(BIN)/squawk --config .squawk.toml .venv/migrations/*.sql

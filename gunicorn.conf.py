@@ -7,14 +7,20 @@ monkey.patch_all()
 
 import ctypes
 import os
+import resource
 from pathlib import Path
 
-from app.platform import logging, metrics, startup
+from app.platform import logging, master, metrics, startup, time_limits
 
+logging.serve()
 # Here and not in a worker: gunicorn would bind first, and start failing workers for ever.
 settings = startup.settings_or_exit()
+# What a worker may need from SIGTERM to its end: the moment in which it still accepts, the longest
+# request, and the time to clean up. Whoever runs the service waits longer before killing it.
+graceful_timeout = time_limits.graceful_seconds()
 with startup.exit_when_refused():
     startup.connections_per_worker(settings)
+    time_limits.check(settings, graceful_timeout=graceful_timeout)
 
 logging.configure(settings)
 # All processes count into files of the master; these must be chosen before the first metric.
@@ -50,13 +56,15 @@ reload_engine = "poll"
 reload_extra_files = [str(path) for path in sorted(Path("app").rglob("*.py"))]
 
 # Above the 60 s for which proxies commonly keep idle connections: were it shorter, we would close
-# one just as the proxy sends a request on it. It also limits how long a request's head may take.
+# one just as the proxy sends a request on it. A request's head has its own limit (connections.py).
 keepalive = 75
-# Time to finish after SIGTERM. It holds the longest request (30 s, of which 10 s for the body; the
-# database gives up before: locks after 3 s, statements after 10 s), the second in which the worker
-# still accepts, and the 3 s before the end at which streams are cut. Idle connections are closed
-# at once. Whoever runs the service must wait longer before killing it: 45 s or more.
-graceful_timeout = 40
+# Of each worker. When all are taken, whoever keeps one waiting longest makes room for a newcomer.
+worker_connections = 1000
+# They are open files, like those of the database: a usual limit is 1024, and may be raised.
+FILES = worker_connections + 500
+files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+if resource.RLIM_INFINITY not in {files, most_files}:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, min(FILES, most_files)), most_files))
 # Not a limit for requests (those have their deadline) but for a worker's heartbeat: one whose loop
 # stands still for so long is replaced.
 timeout = 30
@@ -79,6 +87,13 @@ errorlog = None
 logger_class = "app.platform.worker.Logger"
 
 
+def on_starting(server):
+    """Take over the signals to the master; check what an option may have changed above."""
+    with startup.exit_when_refused():
+        time_limits.check(settings, graceful_timeout=server.cfg.graceful_timeout)
+    master.take_over(server)
+
+
 def pre_fork(server, worker):
     """Prepare the master's memory for the fork, and give the worker its slot."""
     startup.before_fork(worker, list(server.WORKERS.values()))
@@ -98,6 +113,13 @@ def worker_exit(server, worker):
     """Close what the worker holds; gunicorn calls this in the master too, for one that vanished."""
     if worker.pid == os.getpid():
         startup.stop_worker()
+    else:
+        child_exit(server, worker)
+
+
+def child_exit(server, worker):
+    """Show no gauges of a worker that has ended, before another one gets its slot."""
+    metrics.vacate(worker.slot)
 
 
 def on_exit(server):

@@ -42,6 +42,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.keys import master
     from app.keys import routes as keys_routes
     from app.keys import service as keys
+    from app.mail import service as mail
     from app.orders import catalogue_routes
     from app.orders import routes as orders_routes
     from app.platform import (
@@ -57,6 +58,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         idempotency_status,
         logging,
         openapi,
+        outbox,
         pagination,
         ratelimit,
     )
@@ -66,6 +68,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.users import routes as users_routes
     from app.webhooks import destinations
     from app.webhooks import routes as webhook_routes
+    from app.worker import backlog
 
     settings = settings or load_settings()
     logging.configure(settings)
@@ -129,7 +132,8 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     api.register_blueprint(keys_routes.blp)
     # A frozen ledger is no reason not to be ready: everything but moving credits goes on, and as it
     # is frozen for all machines, a balancer would have none left to send anybody to.
-    health.install(app, settings, checks={"keys": keys.readiness}, gauges=ledger_state.gauges)
+    gauges = (ledger_state.gauges, outbox.gauges, backlog.gauges, mail.gauges)
+    health.install(app, settings, checks={"keys": keys.readiness}, gauges=gauges)
     docs.install(app)
     pages.install(app)
     openapi.install(app, api)

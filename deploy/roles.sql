@@ -10,3 +10,12 @@ CREATE DATABASE bursar OWNER bursar_owner;
 -- Nobody else may connect, and nobody but the owner may create anything.
 REVOKE ALL ON DATABASE bursar FROM PUBLIC;
 GRANT CONNECT ON DATABASE bursar TO bursar_app;
+
+-- Each connection of the service brings these limits by itself, but not through a pooler in transaction mode
+-- (APP_DATABASE_POOLER): there the role has to. On a database that exists already they are set by hand, once.
+ALTER ROLE bursar_app IN DATABASE bursar SET timezone = 'UTC';
+ALTER ROLE bursar_app IN DATABASE bursar SET default_transaction_isolation = 'read committed';
+ALTER ROLE bursar_app IN DATABASE bursar SET lock_timeout = '3s';
+ALTER ROLE bursar_app IN DATABASE bursar SET statement_timeout = '10s';
+ALTER ROLE bursar_app IN DATABASE bursar SET idle_in_transaction_session_timeout = '15s';
+ALTER ROLE bursar_app IN DATABASE bursar SET client_connection_check_interval = '5s';

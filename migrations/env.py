@@ -74,8 +74,14 @@ def take_lock(connection: Connection) -> None:
 def run(settings: Settings) -> None:
     """Run the migrations that were asked for, as the tables' owner.
 
-    Raises CommandError, a sentence without a traceback, when the database can't be reached.
+    Raises CommandError, a sentence without a traceback, when the database can't be reached, or only
+    through a pooler, where a lock doesn't stay with us.
     """
+    if settings.database_pooler and settings.database_migration_url == settings.database_url:
+        raise CommandError(
+            "Migrations go around the pooler:"
+            " set APP_DATABASE_MIGRATION_URL to the database itself."
+        )
     with ExitStack() as opened:
         try:
             connection = opened.enter_context(one_connection(settings, migration=True))

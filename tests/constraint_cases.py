@@ -110,6 +110,7 @@ CONSTRAINTS: dict[str, str] = {
     "ck_orders_total": insert("orders", total="6"),
     "ck_orders_version": UNGUARDED + insert("orders", version="0"),
     "ck_outbox_events_topic": insert("outbox_events", topic="'something'"),
+    "ck_outbox_events_traceparent": insert("outbox_events", traceparent="'00-x-y-01'"),
     "ck_products_name": insert("products", name="''"),
     "ck_products_price": insert("products", price="-1"),
     "ck_products_sku": insert("products", sku="'a b'"),

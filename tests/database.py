@@ -118,6 +118,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "APP_DATA_DIR": str(settings.data_dir),
         "APP_DATABASE_URL": settings.database_url,
         "APP_DATABASE_MIGRATION_URL": settings.database_migration_url,
+        "APP_DATABASE_POOLER": str(settings.database_pooler).lower(),
     }
 
 

@@ -17,10 +17,9 @@ from app.mail.values import Kind
 from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.support import export
-from app.webhooks import intake
-from app.webhooks import service as webhooks
-from tests import canaries, people
+from tests import people
 from tests.client import Client, new_key
+from tests.hooks import delete_all, make_delivery
 from tests.mailing import Postman
 from tests.people import PASSWORD, TestUser
 from tests.shop import make_discount, make_order, make_product
@@ -80,32 +79,17 @@ class Scene:
         export.make(asked.id)
         return asked.id
 
-    def no_webhook(self) -> None:
-        """Delete all webhooks: there are some at most, and each scene makes its own."""
-        self.sql("DELETE FROM webhooks")
+    @cached_property
+    def _delivery(self) -> tuple[UUID, UUID]:
+        return make_delivery(self.app)
 
     def webhook(self) -> UUID:
         """Return the id of a webhook, the only one."""
-        self.no_webhook()
-        made = webhooks.create(
-            actor=Actor(kind="cli"),
-            url="http://127.0.0.1:9/",
-            events=["user.created"],
-            description=None,
-            active=True,
-        )
-        canaries.watch(made["secret"])
-        return UUID(str(made["id"]))
+        return self._delivery[0]
 
-    def delivery(self) -> str:
-        """Return the path of a delivery of the only webhook."""
-        webhook_id = self.webhook()
-        people.make_user(self.app)
-        while intake.take_in():
-            pass
-        find = "SELECT id FROM webhook_deliveries WHERE webhook_id = :id LIMIT 1"
-        ((delivery_id,),) = self.sql(find, id=webhook_id)
-        return f"{webhook_id}/deliveries/{delivery_id}"
+    def delivery(self) -> UUID:
+        """Return the id of a delivery to it."""
+        return self._delivery[1]
 
     def mailed(self, kind: Kind) -> str:
         """Return the token in a mail of this kind to the owner."""
@@ -151,8 +135,8 @@ PATHS: dict[str, Callable[[Scene], UUID | str]] = {
     "<uuid:order_id>/fulfil": lambda scene: f"{scene.order(paid=True)}/fulfil",
     "<uuid:order_id>/refund": lambda scene: f"{scene.order(paid=True)}/refund",
     "<uuid:order_id>": lambda scene: scene.order(paid=False),
-    "<uuid:webhook_id>/deliveries/<uuid:delivery_id>": Scene.delivery,
     "<uuid:webhook_id>": Scene.webhook,
+    "<uuid:delivery_id>": Scene.delivery,
     "<uuid:user_id>/reinstate": lambda scene: f"{scene.suspended()}/reinstate",
     "<uuid:user_id>": lambda scene: scene.owner.id,
     "<any('swagger-ui.css','swagger-ui-bundle.js','favicon-32x32.png'):name>": lambda _: (
@@ -205,7 +189,7 @@ BODIES: dict[str, Callable[[Scene], dict[str, Any]]] = {
     "PUT /api/v1/users/me/password": lambda _: {
         "current_password": PASSWORD, "new_password": "another-Passphrase-of-mine",
     },
-    "POST /api/v1/webhooks": lambda scene: scene.no_webhook() or {
+    "POST /api/v1/webhooks": lambda _: delete_all() or {
         "url": "http://127.0.0.1:9/", "events": ["order.paid"],
     },
     "PATCH /api/v1/webhooks/<uuid:webhook_id>": lambda _: {"active": False},

@@ -175,17 +175,6 @@ def test_the_readme_lists_every_setting_with_its_default_and_what_it_says() -> N
     assert [line for line in README.splitlines() if line.startswith("| `APP_")] == rows
 
 
-def test_the_readme_lists_every_metric() -> None:
-    named = {
-        call.args[0].value
-        for module in nodes().values()
-        for call in _calls(module, "counter", "Gauge", "Histogram")
-        if call.args and isinstance(call.args[0], ast.Constant)
-    }
-    assert {"http_requests_total", "transfers_total", "ledger_frozen"} < named
-    assert sorted(name for name in named if f"`{name}`" not in README) == []
-
-
 def test_the_readme_lists_every_error_code() -> None:
     for module in pkgutil.walk_packages(application.__path__, "app."):
         importlib.import_module(module.name)

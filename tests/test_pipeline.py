@@ -7,8 +7,9 @@ import pytest
 from flask import Flask
 
 from app import create_app
+from app.platform.cors import EXPOSED_HEADERS
 from app.platform.deadlines import RequestDeadline
-from app.platform.edge import EXPOSED_HEADERS, SECURITY_HEADERS
+from app.platform.security_headers import SECURITY_HEADERS
 from app.platform.settings import Settings
 from tests.client import Client
 from tests.people import TestUser

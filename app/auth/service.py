@@ -14,6 +14,7 @@ from app.auth import (
     identities,
     notices,
     queries,
+    tallies,
     throttling,
     tokens,
 )
@@ -55,6 +56,7 @@ def configure(settings: Settings) -> None:
     hindrances.configure(settings)
 
 
+@tallies.login()
 def login(*, email: str, password: str, device_token: str | None = None, actor: Actor) -> Tokens:
     """Begin a login session with an address and a normalised password.
 
@@ -65,6 +67,7 @@ def login(*, email: str, password: str, device_token: str | None = None, actor: 
     Raises TooManyRequests, InvalidCredentials, UserSuspended, ResetRequired, EmailNotVerified,
     Overloaded or Unavailable.
     """
+    passwords.check_room()
     user = users.find_credentials(email)
     device_id = device_tokens.known_device(
         device_token,

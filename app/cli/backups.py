@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 from flask.cli import with_appcontext
+from marshmallow import ValidationError
 
 from app.cli.opening import settings
+from app.platform.settings.addresses import database_url
 from app.upkeep import backup as backups
 from app.upkeep import drill
 from app.upkeep.backup import BackupFailed
@@ -36,7 +38,11 @@ def restore_drill(file: Path, server: str | None) -> None:
     """Restore a backup into a database of its own, and check it; exit 1 when it isn't good."""
     found = False
     try:
-        for problem in drill.run(settings(), file, server=server, say=_say):
+        url = None if server is None else database_url(server).replace("+psycopg2", "", 1)
+    except ValidationError as refusal:
+        raise click.BadParameter(f"--server {refusal.args[0]}.") from None
+    try:
+        for problem in drill.run(settings(), file, server=url, say=_say):
             click.echo(problem)
             found = True
     except DrillFailed as failure:

@@ -6,6 +6,7 @@ import urllib.request
 import click
 
 from app.cli.opening import settings
+from app.platform import server_state, startup
 
 
 @click.command("worker")
@@ -22,7 +23,9 @@ def worker(grace: float) -> None:
     # Nothing else needs its libraries.
     from app.worker import running
 
-    running.run(settings(), grace=grace)
+    with startup.exit_when_refused():
+        server_state.check(settings())
+        running.run(settings(), grace=grace)
 
 
 @click.command("health")

@@ -13,7 +13,7 @@ from app.credits.functions import ASKED, TIME, asked, call, execute
 from app.credits.models import transfers
 from app.credits.tallies import tell_later
 from app.credits.values import ISSUANCE_ID, REVENUE_ID, TransferKind
-from app.platform import clock, ids
+from app.platform import clock, ids, tracing
 from app.platform.actor import Actor
 
 _IDS, _AMOUNTS, _TEXTS = ARRAY(Uuid), ARRAY(BigInteger), ARRAY(Text)
@@ -81,6 +81,7 @@ class Locked:
     held: int
 
 
+@tracing.step("transfer")
 def post(
     session: Session,
     *,
@@ -126,6 +127,7 @@ def post(
     return _transfer(row, from_user_id=from_user_id, to_user_id=to_user_id)
 
 
+@tracing.step("transfer")
 def post_batch(
     session: Session, *, from_user_id: UUID, sent: Sequence[Sent], actor: Actor
 ) -> list[Transfer]:

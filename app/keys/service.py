@@ -16,7 +16,8 @@ from app.keys.values import State
 from app.platform import clock
 from app.platform.db import first_row, reading
 from app.platform.errors import Unavailable
-from app.platform.logging import describe, get_logger
+from app.platform.log_lines import describe
+from app.platform.logging import get_logger
 from app.platform.settings import Settings
 
 log = get_logger(__name__)

@@ -44,7 +44,7 @@ def main() -> int:
     try:
         return _run(StopSignals())
     except SettingsError as error:
-        _complain(str(error))
+        _refuse(error)
         return EXIT_CODE
     except (StartError, AlreadyRunning, EmbeddedPostgresError) as error:
         _complain(str(error))
@@ -65,6 +65,18 @@ def _complain(sentence: str) -> None:
     """Tell the person what went wrong, after everything that was said before."""
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
+
+
+def _refuse(error: SettingsError) -> None:
+    """Tell what is wrong with the settings, in production to programs."""
+    if not error.production:
+        _complain(str(error))
+        return
+    # Only a start that fails pays for this import.
+    from app.platform import logging
+
+    logging.serve()
+    logging.complain("settings_refused", error.problems, as_json=True)
 
 
 def _run(signals: StopSignals) -> int:

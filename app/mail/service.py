@@ -14,6 +14,7 @@ from app.mail.models import MailRow, mails
 from app.mail.values import Kind, State
 from app.platform import clock, ids, outbox
 from app.platform.db import reading, transaction
+from app.platform.gauges import Gauge
 from app.users.values import email_key
 
 # What the outbox calls a mail that wants to be sent.
@@ -53,6 +54,7 @@ _DEAD = select(mails.c.id, mails.c.kind, mails.c.settled_at).where(mails.c.state
 _WAITING = select(func.count().label("number"), func.min(mails.c.created_at).label("since")).where(
     mails.c.state == State.WAITING
 )
+_COUNT_DEAD = select(func.count()).where(mails.c.state == State.DEAD)
 _REVIVE = (
     update(mails)
     .where(mails.c.state == State.DEAD)
@@ -156,6 +158,16 @@ def waiting() -> tuple[int, datetime | None]:
     with reading() as connection:
         row = connection.execute(_WAITING).one()
     return row.number, row.since
+
+
+def gauges() -> Sequence[Gauge]:
+    """Return as a number for the metrics how many mails were given up.
+
+    Raises Unavailable.
+    """
+    with reading() as connection:
+        dead = connection.execute(_COUNT_DEAD).scalar_one()
+    return [Gauge("mails_dead", "Mails that were given up.", dead)]
 
 
 def retry(mail_id: UUID | None = None) -> int:

@@ -8,7 +8,7 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 
@@ -39,8 +39,11 @@ def submit(
 
     Raises MailTemporary or MailRefused.
     """
-    with _failures(), _session(server, own_name=own_name) as client:
-        _hand_over(client, mail, sender=sender, recipient=recipient)
+    _talk(
+        server,
+        own_name,
+        lambda client: _hand_over(client, mail, sender=sender, recipient=recipient),
+    )
 
 
 def probe(server: MailServer, *, own_name: str) -> None:
@@ -50,19 +53,24 @@ def probe(server: MailServer, *, own_name: str) -> None:
 
     Raises MailTemporary.
     """
-    with _failures(), _session(server, own_name=own_name):
-        pass
+    _talk(server, own_name, lambda client: None)
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn whatever goes wrong into one of ours, without the server's words.
+def _talk(server: MailServer, own_name: str, work: Callable[["_Client"], None]) -> None:
+    """Connect, encrypt and log in as the settings say, do the work, and say good-bye.
 
     Raises MailTemporary or MailRefused.
     """
     failure: MailNotSent
     try:
-        yield
+        with _connected(server, own_name=own_name) as client:
+            _encrypt(client, server)
+            _log_in(client, server)
+            work(client)
+            # It has the mail: how it says good-bye doesn't matter, and isn't waited for long.
+            with suppress(smtplib.SMTPException, OSError):
+                client.limit(GOODBYE_SECONDS)
+                client.quit()
         return
     except MailNotSent as known:
         failure = type(known)(*known.args)
@@ -71,22 +79,6 @@ def _failures() -> Iterator[None]:
         failure = MailTemporary(f"{type(error).__name__} {code}".rstrip())
     # A new exception, outside of the handlers: no server's words come along as its context.
     raise failure
-
-
-@contextmanager
-def _session(server: MailServer, *, own_name: str) -> Iterator["_Client"]:
-    """Connect, encrypt and log in as the settings say; at the end, say good-bye.
-
-    Raises MailTemporary, SMTPException or OSError.
-    """
-    with _connected(server, own_name=own_name) as client:
-        _encrypt(client, server)
-        _log_in(client, server)
-        yield client
-        # It has the mail: how it says good-bye doesn't matter, and isn't waited for long.
-        with suppress(smtplib.SMTPException, OSError):
-            client.limit(GOODBYE_SECONDS)
-            client.quit()
 
 
 class _Client(smtplib.SMTP):

@@ -28,7 +28,7 @@ from app.orders.values import (
     OrderStatus,
     code_key,
 )
-from app.platform import clock, ids
+from app.platform import clock, ids, tracing
 from app.platform.actor import Actor
 from app.platform.errors import Invalid, NotFound, Unauthenticated
 from app.platform.idempotency import Outdated
@@ -62,6 +62,7 @@ _STAYS = (
 )
 
 
+@tracing.step("place_order")
 def place(
     session: Session,
     *,
@@ -114,6 +115,7 @@ def place(
     return placed
 
 
+@tracing.step("pay_order")
 def pay(session: Session, *, actor: Actor, order_id: UUID) -> Order:
     """Pay an order of the actor's, in the caller's transaction; one that is free costs nothing.
 
@@ -153,6 +155,7 @@ def pay(session: Session, *, actor: Actor, order_id: UUID) -> Order:
     return paid
 
 
+@tracing.step("fulfil_order")
 def fulfil(session: Session, *, actor: Actor, order_id: UUID) -> Order:
     """Note that an order was delivered, once, while it is paid or partially refunded.
 
@@ -167,6 +170,7 @@ def fulfil(session: Session, *, actor: Actor, order_id: UUID) -> Order:
     return order_queries.read(session, order_id)
 
 
+@tracing.step("refund_order")
 def refund(
     session: Session, *, actor: Actor, order_id: UUID, amount: int | None, reason: str
 ) -> Order:
@@ -209,6 +213,7 @@ def refund(
     return refunded
 
 
+@tracing.step("price_items")
 def _lines(session: Session, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the items as they are stored, at today's prices.
 
@@ -239,6 +244,7 @@ def _lines(session: Session, items: Sequence[Mapping[str, Any]]) -> list[dict[st
     return list(lines.values())
 
 
+@tracing.step("find_discount")
 def _look_up(session: Session, code: str | None, *, now: datetime) -> RowMapping | None:
     if code is None:
         return None
@@ -249,6 +255,7 @@ def _look_up(session: Session, code: str | None, *, now: datetime) -> RowMapping
     return found
 
 
+@tracing.step("redeem_discount")
 def _redeem(session: Session, discount: RowMapping, *, now: datetime) -> None:
     """Take a redemption, last of all: everybody with the same code waits for this row.
 

@@ -1,13 +1,17 @@
 """Lets pages of the allowed origins call the API from a browser, with credentials."""
 
 import re
+from collections.abc import Container
 
 from flask import Flask, Response
 from flask_cors import CORS
 
-from app.platform.edge import EXPOSED_HEADERS
 from app.platform.settings import Settings
 
+EXPOSED_HEADERS = (
+    "X-Request-Id", "ETag", "Location", "Retry-After", "Idempotent-Replayed",
+    "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+)  # fmt: skip
 ALLOWED_HEADERS = (
     "Authorization",
     "Content-Type",
@@ -40,3 +44,15 @@ def install(app: Flask, settings: Settings) -> None:
         # the page an answer that was stored for somebody without one.
         response.vary.add("Origin")
         return response
+
+
+def for_refusal(page: str | None, origins: Container[str]) -> list[tuple[str, str]]:
+    """Return the headers with which a page of an allowed origin may read what Flask hasn't seen."""
+    if page is None or page not in origins:
+        return []
+    return [
+        ("Access-Control-Allow-Origin", page),
+        ("Access-Control-Allow-Credentials", "true"),
+        ("Access-Control-Expose-Headers", ", ".join(EXPOSED_HEADERS)),
+        ("Vary", "Origin"),
+    ]

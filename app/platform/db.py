@@ -15,16 +15,16 @@ from typing import Any, ClassVar, Final
 
 import psycopg2
 from gevent import monkey
-from psycopg2.extras import NamedTupleCursor
 from sqlalchemy import BigInteger, Connection, DateTime, Engine, MetaData, NullPool, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from app.platform import psycopg2_gevent
-from app.platform.engine import MIGRATION_TIMEOUTS, TIMEOUTS, make_engine
+from app.platform import psycopg2_gevent, statements
+from app.platform.engine import MIGRATION_TIMEOUTS, READ_ONLY, TIMEOUTS, make_engine
 from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
 from app.platform.settings import Settings
+from app.platform.statements import NamedCursor
 from app.platform.turns import Turns
 
 # The share of one worker: what the server allows, less some for people, probes and `flask worker`.
@@ -35,8 +35,6 @@ MOST_CONNECTIONS: Final = 20
 ASSUMED_SERVER_LIMIT: Final = 100
 
 RETRYABLE: Final = frozenset({"40001", "40P01"})
-# The server has become a standby, which passes: the pool finds the new one, or it is promoted.
-READ_ONLY: Final = "25006"
 # A limit of PostgreSQL itself, such as an index row that is too large: repeating never helps.
 PROGRAM_LIMIT_CLASS: Final = "54"
 # Where a session keeps what is to be called once its transaction is committed.
@@ -87,10 +85,12 @@ def open_pool(settings: Settings, *, size: int | None = None) -> None:
         raise RuntimeError("the pool is open already in this process")
     if monkey.is_module_patched("socket") and not psycopg2_gevent.is_installed():
         raise RuntimeError("psycopg2 would stop the whole worker: install the wait callback first")
+    statements.watch(settings)
     size = size or settings.database_max_connections or pool_size(settings, server_limit(settings))
     engine = make_engine(
         settings.database_url,
         timeouts=TIMEOUTS,
+        pooler=settings.database_pooler,
         pool_size=size,
         max_overflow=0,
         pool_timeout=settings.database_acquire_timeout,
@@ -132,6 +132,11 @@ def close_pool(timeout: float) -> None:
 def pool_is_open() -> bool:
     """Tell whether this process has a pool; it must not before it forks."""
     return _pool is not None
+
+
+def pool_is_crowded() -> bool:
+    """Tell whether so many wait for a connection that a newcomer is better refused at once."""
+    return _pool is not None and _pool.turns.are_crowded()
 
 
 def pool_size(settings: Settings, limit: int | None) -> int:
@@ -211,7 +216,7 @@ def first_row(statement: str, parameters: Mapping[str, Any]) -> Any:
         try:
             borrowed = pool.reads.raw_connection()
             try:
-                with closing(borrowed.cursor(cursor_factory=NamedTupleCursor)) as cursor:
+                with closing(borrowed.cursor(cursor_factory=NamedCursor)) as cursor:
                     cursor.execute(statement, parameters)
                     row = cursor.fetchone()
             except BaseException:
@@ -245,7 +250,9 @@ def one_connection(settings: Settings, *, migration: bool = False) -> Iterator[C
     """
     url = settings.database_migration_url if migration else settings.database_url
     timeouts = MIGRATION_TIMEOUTS if migration else TIMEOUTS
-    engine = make_engine(url, timeouts=timeouts, poolclass=NullPool)
+    # Migrations go around a pooler: they hold their lock for as long as the connection lives.
+    pooler = settings.database_pooler and not migration
+    engine = make_engine(url, timeouts=timeouts, pooler=pooler, poolclass=NullPool)
     with engine.connect() as connection:
         yield connection
 

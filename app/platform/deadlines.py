@@ -10,6 +10,9 @@ from typing import Any
 
 from gevent import get_hub, getcurrent
 
+# How long a request may take, and its body alone. time_limits.py holds them against all others.
+REQUEST_SECONDS = 30.0
+BODY_SECONDS = 10.0
 SWEEP_SECONDS = 0.25
 
 

@@ -16,13 +16,25 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from app.platform import errors, logging, metrics, origin, request_body, sentry
+from app.platform import (
+    cors,
+    db,
+    deadlines,
+    errors,
+    logging,
+    metrics,
+    origin,
+    psycopg2_gevent,
+    request_body,
+    sentry,
+    tracing,
+)
 from app.platform.deadlines import BodyDeadline, Deadline, RequestDeadline
+from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
 
@@ -31,24 +43,7 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-# Above the database's limits on statements, below gunicorn's graceful_timeout.
-DEADLINE_SECONDS = 30.0
-BODY_SECONDS = 10.0
 PROBES = frozenset({"/health", "/healthz", "/ready", "/metrics"})
-EXPOSED_HEADERS = (
-    "X-Request-Id", "ETag", "Location", "Retry-After", "Idempotent-Replayed",
-    "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
-)  # fmt: skip
-# A view that sets one of these itself (the documentation page its CSP) wins.
-SECURITY_HEADERS: Headers = [
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.get_logger(__name__)
 
@@ -61,8 +56,8 @@ class Edge:
         wsgi_app: WSGIApp,
         *,
         settings: Settings,
-        deadline_seconds: float = DEADLINE_SECONDS,
-        body_seconds: float = BODY_SECONDS,
+        deadline_seconds: float = deadlines.REQUEST_SECONDS,
+        body_seconds: float = deadlines.BODY_SECONDS,
     ) -> None:
         """Wrap an application; deadlines count only where `deadlines.start_sweep` ran."""
         self.wsgi_app = wsgi_app
@@ -73,12 +68,7 @@ class Edge:
         self.shows_paths = settings.env == "development"
         self.metrics_port = port_of(settings.metrics_bind or "")
         self.is_trusted_host = origin.host_check(settings.server_trusted_hosts)
-        self.headers = {name.lower(): (name, value) for name, value in SECURITY_HEADERS}
-        if urlsplit(settings.public_url).scheme == "https":
-            self.headers["strict-transport-security"] = (
-                "Strict-Transport-Security",
-                "max-age=31536000",
-            )
+        self.headers = {pair[0].lower(): pair for pair in security_headers(settings)}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> "Call":
         """Answer one request; nothing is sent before the result is iterated."""
@@ -91,9 +81,10 @@ class Edge:
         return call
 
     def admit(self, environ: Environ) -> None:
-        """Refuse what is addressed to somebody else.
+        """Refuse what is addressed to somebody else, or comes while too many wait.
 
-        Raises BadRequest for a foreign or malformed Host, NotFound on the address of the metrics.
+        Raises BadRequest for a foreign or malformed Host, NotFound on the address of the metrics,
+        Overloaded.
         """
         if environ["PATH_INFO"] in PROBES:
             return
@@ -102,18 +93,8 @@ class Edge:
             raise errors.NotFound
         if not self.is_trusted_host(environ.get("HTTP_HOST", "")):
             raise errors.BadRequest("The Host header is not one of this service.")
-
-    def cors(self, environ: Environ) -> Headers:
-        """Return the headers with which a page of an allowed origin may read a refusal."""
-        page = environ.get("HTTP_ORIGIN")
-        if page not in self.origins:
-            return []
-        return [
-            ("Access-Control-Allow-Origin", page),
-            ("Access-Control-Allow-Credentials", "true"),
-            ("Access-Control-Expose-Headers", ", ".join(EXPOSED_HEADERS)),
-            ("Vary", "Origin"),
-        ]
+        if db.pool_is_crowded():
+            raise errors.Overloaded
 
 
 class Call:
@@ -125,7 +106,7 @@ class Call:
 
     __slots__ = (
         "_answer", "_deadline", "_edge", "_environ", "_head", "_head_sent", "_pieces",
-        "_start_response", "_started", "_whole", "request_id",
+        "_scope", "_spent", "_start_response", "_started", "_whole", "request_id",
     )  # fmt: skip
 
     def __init__(self, edge: Edge, environ: Environ, start_response: StartResponse) -> None:
@@ -140,14 +121,16 @@ class Call:
         self.request_id: str = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
         environ["bursar.request_id"] = self.request_id
         bind_contextvars(request_id=self.request_id)
+        self._scope = tracing.begin_request(environ, ignored=PROBES)
         self._deadline = Deadline(edge.deadline_seconds)
+        self._spent = psycopg2_gevent.add_up()
 
     def begin(self) -> None:
         """Run the application, or refuse; afterwards the first piece can be asked for."""
         edge, environ = self._edge, self._environ
         origin.locate(environ, proxies=edge.proxies)
         try:
-            edge.admit(environ)
+            self._admit()
             self._take_in_body()
             self._answer = edge.wsgi_app(environ, self._hold_head)
             self._pieces = iter(self._answer)
@@ -186,6 +169,19 @@ class Call:
         self._account()
         unbind_contextvars("request_id")
 
+    def _admit(self) -> None:
+        """Let the edge refuse the request; a body that then stays unread ends the connection.
+
+        Raises BadRequest, NotFound or Overloaded.
+        """
+        environ = self._environ
+        try:
+            self._edge.admit(environ)
+        except errors.AppError:
+            if "HTTP_TRANSFER_ENCODING" in environ or "CONTENT_LENGTH" in environ:
+                self._hang_up()
+            raise
+
     def _take_in_body(self) -> None:
         """Read the body under its own deadline; a refusal is left for later, the route first."""
         environ, deadline = self._environ, self._deadline
@@ -195,10 +191,13 @@ class Call:
         deadline.ends, deadline.error = ends, RequestDeadline
         if refusal is not None:
             environ["bursar.body_error"] = refusal
-            # What is left of the body can't be told from the next request on this connection.
-            hang_up = getattr(environ.get("gunicorn.socket"), "hang_up_after_answer", None)
-            if hang_up is not None:
-                hang_up()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection after the answer: what is left of the body looks like a request."""
+        hang_up = getattr(self._environ.get("gunicorn.socket"), "hang_up_after_answer", None)
+        if hang_up is not None:
+            hang_up()
 
     def _hold_head(self, status: str, headers: Headers, exc_info: Any = None) -> StartResponse:
         """Stand in for the server's `start_response`: remember, and send with the first piece."""
@@ -243,7 +242,7 @@ class Call:
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
             *error.headers.items(),
-            *self._edge.cors(environ),
+            *cors.for_refusal(environ.get("HTTP_ORIGIN"), self._edge.origins),
         ]
         self._head = f"{status} {HTTPStatus(status).phrase}", headers
         self._pieces = iter(() if environ["REQUEST_METHOD"] == "HEAD" else (body,))
@@ -264,7 +263,7 @@ class Call:
         method, route = environ["REQUEST_METHOD"], environ.get("bursar.route")
         seconds = perf_counter() - self._started
         status = int(self._head[0][:3])
-        metrics.observe(method=method, route=route, status=status, seconds=seconds)
+        metrics.observe(method, route, status, seconds, self._spent.seconds)
         fields = {
             "method": method,
             "route": route,
@@ -280,6 +279,7 @@ class Call:
             log.debug("request", **fields)
         else:
             log.info("request", **fields)
+        tracing.end_request(self._scope, environ, status=status)
 
 
 def _no_write(data: bytes) -> None:

@@ -1,30 +1,45 @@
 """Answers probes, metrics and the front page: what machines ask without signing in."""
 
 import hmac
+import mmap
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from flask import Flask, Response, request
 from gevent import Timeout, monkey
 
-from app.platform import db, http, metrics, migrations, psycopg2_gevent
+from app.platform import db, http, metrics, migrations, psycopg2_gevent, server_state
 from app.platform.errors import NotFound, Unauthenticated, Unavailable
-from app.platform.gauges import Gauge, Gauges
+from app.platform.gauges import Gauges, Reader
 from app.platform.guards import public
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
+from app.platform.turns import going_first
 
 Check = Callable[[], str]
 READY_SECONDS = 1.0
 KEPT_SECONDS = 1.0
-_stopping = False
+# Memory that the master shares with its workers, because only the master knows: a worker that is
+# told to end may also be replaced, and the service goes on.
+_stopping = mmap.mmap(-1, 1)
+_readiness: "Readiness | None" = None
 
 
 def announce_stop() -> None:
-    """Let `/ready` answer 503 from now on: this process is about to stop."""
-    global _stopping
-    _stopping = True
+    """Let `/ready` answer 503 from now on, in all workers of this master: the service will stop."""
+    _stopping[0] = 1
+
+
+def stop_is_announced() -> bool:
+    """Tell whether the service is about to stop."""
+    return _stopping[0] == 1
+
+
+def faults() -> dict[str, str]:
+    """Return the checks of `/ready` that this process doesn't pass, and what is wrong."""
+    checks = _readiness.checks() if _readiness else {}
+    return {name: result for name, result in checks.items() if result != "ok"}
 
 
 def install(
@@ -32,14 +47,16 @@ def install(
     settings: Settings,
     *,
     checks: Mapping[str, Check],
-    gauges: Callable[[], Sequence[Gauge]],
+    gauges: Iterable[Reader],
 ) -> None:
     """Add `/health`, `/healthz`, `/ready`, `/metrics` and `/` to the application.
 
     `checks` are what features need on top of the platform; each returns `ok` or what is wrong.
-    `gauges` reads numbers for `/metrics`, in one statement.
+    `gauges` read numbers for `/metrics`, each in one statement.
     """
-    readiness, read_numbers = Readiness(checks), Gauges(gauges)
+    global _readiness
+    readiness, read_numbers = Readiness(checks), Gauges(*gauges)
+    _readiness = readiness
 
     def health() -> Response:
         return http.respond({"status": "ok", "version": settings.version})
@@ -94,7 +111,7 @@ class Readiness:
 
     def checks(self) -> dict[str, str]:
         """Return the name of each check and its result, `ok` when it passed."""
-        if _stopping:
+        if stop_is_announced():
             return {"service": "stopping"}
         with self._one_at_a_time:
             if monotonic() >= self._until:
@@ -112,8 +129,10 @@ def _check(more: Mapping[str, Check]) -> dict[str, str]:
         return checks
     limit = Timeout(READY_SECONDS)
     try:
-        with limit:
+        with limit, going_first():
             with db.reading() as connection:
+                if (problem := server_state.shortcoming(connection)) is not None:
+                    return checks | {"database": problem}
                 found = migrations.state(connection)
             usable = found == migrations.OK
             asked = {name: check() for name, check in more.items()} if usable else {}

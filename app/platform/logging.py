@@ -1,29 +1,25 @@
 """Writes every log line: ours through structlog, everybody else's through the same renderer.
 
-A line is one JSON object (or one readable line in development) on standard error; standard output
-belongs to what a command answers. What a line must never hold: headers, query values, addresses,
-and the words of errors that aren't ours, which may quote a row or a parameter.
+A server's lines go to standard output; a command's go to standard error, because standard output
+belongs to what it answers. How a line looks is up to `log_lines`. What it must never hold: headers,
+query values, addresses, and the words of errors that aren't ours, which may quote a row or a
+parameter.
 """
 
-import json
 import logging as stdlib
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator, MutableMapping
-from pathlib import Path
+from collections.abc import MutableMapping
 from typing import Any
 
-import orjson
 import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.typing import Processor
 
-from app.platform import clock, sentry
-from app.platform.errors import AppError
-from app.platform.settings import PROJECT_ROOT, Settings
+from app.platform import clock, log_lines, sentry
+from app.platform.log_lines import Line, Render
+from app.platform.settings import VERSION, Settings
 
-SERVICE = "bursar"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 # Only on request they say more. At DEBUG gunicorn writes every path, and paths hold ids.
 # The worker's library tells each step, and its driver each try to reach a database that is away; of
@@ -32,14 +28,14 @@ _QUIET = {
     "gunicorn": _LEVELS["info"],
     "procrastinate": _LEVELS["warning"],
     "psycopg": _LEVELS["error"],
+    # What becomes of the traces is told by `spans`, once and not at each try.
+    "opentelemetry": _LEVELS["critical"],
+    "urllib3": _LEVELS["critical"],
 }
-_FRAMES = 25
-_JSON = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 Event = MutableMapping[str, Any]
-Line = dict[str, Any]
-Render = Callable[[Line], bytes]
 # One list for life, of which only the content changes: a logger keeps the list that it saw first.
 _processors: list[Processor] = []
+_serves = False
 
 
 def get_logger(name: str) -> Any:
@@ -47,12 +43,23 @@ def get_logger(name: str) -> Any:
     return structlog.get_logger(name)
 
 
+def serve() -> None:
+    """Write to standard output from now on: this process is a server, and not a command.
+
+    What ends it unforeseen is a line too, already while it starts.
+    """
+    global _serves
+    _serves = True
+    sys.excepthook = lambda kind, error, trace: _uncaught("program", error)
+
+
 def configure(settings: Settings) -> None:
-    """Send all loggers, ours and the standard library's, to standard error in one format.
+    """Send all loggers, ours and the standard library's, to one place in one format.
 
     May be called again, for instance by each application that a test makes.
     """
-    render = _json_renderer(settings) if settings.log_format == "json" else _pretty
+    as_json = settings.log_format == "json"
+    render = log_lines.json_renderer(settings.version) if as_json else log_lines.pretty
 
     def finish(logger: Any, method: str, event: Event) -> bytes:
         return render(_ordered(event, name=logger.name, level=method))
@@ -77,8 +84,8 @@ def configure(settings: Settings) -> None:
 def complain(event: str, problems: list[str], *, as_json: bool) -> None:
     """Say why the process can't start, before there are settings that say how to log."""
     if as_json:
-        line = {"timestamp": clock.now(), "level": "critical", "event": event, "problems": problems}
-        _write(orjson.dumps(line | {"service": SERVICE}, option=_JSON))
+        line: Event = {"event": event, "problems": problems}
+        _write(log_lines.json_renderer(VERSION)(_ordered(line, name=__name__, level="critical")))
     else:
         _write("\n".join(["The settings can't be used:", *problems, ""]).encode())
 
@@ -97,22 +104,6 @@ def report_uncaught() -> None:
         "greenlet", error
     )
     stdlib.captureWarnings(True)
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's type, and what can be told of it without quoting anybody's data."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else _qualified(kind)
-    if isinstance(error, AppError):
-        return f"{name}: {error.code}"
-    told = [
-        # Each driver of PostgreSQL has its own name for it.
-        getattr(error, "pgcode", None) or getattr(error, "sqlstate", None),
-        getattr(getattr(error, "diag", None), "constraint_name", None),
-        error.strerror if isinstance(error, OSError) else None,
-    ]
-    facts = ", ".join(str(fact) for fact in told if fact)
-    return f"{name} ({facts})" if facts else name
 
 
 class _Sink:
@@ -146,7 +137,11 @@ class _Handler(stdlib.Handler):
 
 def _without_client_data(record: stdlib.LogRecord) -> str:
     """Return a record's text; gunicorn's may quote addresses, header values and query strings."""
-    text = record.getMessage()
+    try:
+        text = record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        # Somebody's arguments don't fit their text. That must not become their caller's error.
+        text = str(record.msg)
     if record.name == "gunicorn.error":
         for harmless in ("Invalid request", "Error handling request"):
             if text.startswith(harmless):
@@ -180,96 +175,6 @@ def _ordered(event: Event, *, name: str, level: str) -> Line:
     return line
 
 
-def _json_renderer(settings: Settings) -> Render:
-    stamp = {"service": SERVICE, "version": settings.version}
-
-    def render(line: Line) -> bytes:
-        error = line.pop("exc_info", None)
-        if error is not None:
-            line |= _explained(error)
-        line |= stamp
-        try:
-            return orjson.dumps(line, default=str, option=_JSON)
-        except TypeError:
-            # orjson refuses lone surrogates and very large integers; a log line must not fail.
-            return json.dumps(line, default=str).encode() + b"\n"
-
-    return render
-
-
-def _explained(error: BaseException) -> dict[str, Any]:
-    """Return an error as fields: what it is, what caused it, and where, without anyone's data."""
-    chain = list(_chain(error))
-    return {
-        "error": describe(error),
-        "causes": [describe(cause) for cause in chain[1:]],
-        "trace": " caused by ".join(_where(link) for link in chain),
-    }
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-
-
-def _where(error: BaseException) -> str:
-    """Return where an error came from, innermost frame first."""
-    frames = traceback.StackSummary.extract(
-        traceback.walk_tb(error.__traceback__), lookup_lines=False
-    )
-    places = [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
-    return f"{type(error).__qualname__} at {' < '.join(reversed(places[-_FRAMES:]))}"
-
-
-def _short(filename: str) -> str:
-    """Return a file's path within the project or within its package folder."""
-    _, found, inside = filename.rpartition("/site-packages/")
-    if found:
-        return inside
-    path = Path(filename)
-    return str(path.relative_to(PROJECT_ROOT)) if path.is_relative_to(PROJECT_ROOT) else filename
-
-
-def _qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _pretty(line: Line) -> bytes:
-    """Return a line for a developer's eyes: time, level, event, what is known, and a traceback."""
-    error = line.pop("exc_info", None)
-    moment = line.pop("timestamp").astimezone()
-    level, event, name = line.pop("level"), line.pop("event"), line.pop("logger")
-    told = {key: value for key, value in line.items() if value is not None}
-    fields = " ".join(f"{key}={_plain(value)}" for key, value in told.items())
-    text = f"{moment:%H:%M:%S} {level:<8} {name}: {_plain(event)}  {fields}".rstrip()
-    if error is not None:
-        text += "\n" + _traceback(error)
-    return text.encode(errors="backslashreplace") + b"\n"
-
-
-def _traceback(error: BaseException) -> str:
-    """Return a traceback with the lines of this project; the others' would bury them."""
-    whole = traceback.TracebackException.from_exception(error)
-    link: traceback.TracebackException | None = whole
-    while link is not None:
-        ours = [frame for frame in link.stack if not Path(_short(frame.filename)).is_absolute()]
-        link.stack = traceback.StackSummary.from_list(
-            [frame for frame in ours if "/site-packages/" not in frame.filename]
-        )
-        link = link.__cause__ or link.__context__
-    return "".join(whole.format()).rstrip()
-
-
-def _plain(value: Any) -> str:
-    """Return a value as text that stays on its line and in its terminal."""
-    text = str(value)
-    return text if text.isprintable() else repr(text)
-
-
 def _uncaught(where: str, error: BaseException | None) -> None:
     """Report an exception that nobody caught; an interrupt or an exit is no fault."""
     if error is None or isinstance(error, KeyboardInterrupt | SystemExit):
@@ -281,9 +186,9 @@ def _uncaught(where: str, error: BaseException | None) -> None:
 def _write(line: bytes) -> None:
     """Write one whole line at once, so that lines of several workers never mix."""
     try:
-        stream = sys.stderr.buffer
+        stream = (sys.stdout if _serves else sys.stderr).buffer
         stream.write(line)
         stream.flush()
     except (AttributeError, OSError, ValueError):
-        # Standard error is closed or replaced. A request must not fail for its log line.
+        # The stream is closed or replaced. A request must not fail for its log line.
         return

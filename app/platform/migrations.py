@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DIRECTORY: Final = PROJECT_ROOT / "migrations"
 # The oldest schema that this code runs on. What came after it is no more than indexes and checks,
 # or isn't there yet: so it may be deployed before, while or after the database is migrated to it.
-LEAST_REVISION: Final = "0026_guards"
+LEAST_REVISION: Final = "0028_trace"
 # The revision, and the oldest code that the schema serves as `contract` of
 # migrations/contracting.py has written it down; NULL while it serves all.
 RECORDED: Final = (

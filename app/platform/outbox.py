@@ -6,7 +6,7 @@ with `data` are written by triggers, where some webhook waits for such an event.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -18,14 +18,19 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     delete,
+    func,
     insert,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.orm import Session
 
-from app.platform import clock, ids
-from app.platform.db import Base
+from app.platform import clock, ids, tracing
+from app.platform.db import Base, reading
+from app.platform.gauges import Gauge
+
+# More aren't counted: a scrape has a second, also when nobody has taken any for weeks.
+MOST_COUNTED: Final = 100_000
 
 outbox_events = Table(
     "outbox_events",
@@ -35,6 +40,7 @@ outbox_events = Table(
     Column("subject_id", Uuid, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("data", JSON),
+    Column("traceparent", Text),
 )
 
 _INSERT = insert(outbox_events)
@@ -53,17 +59,34 @@ _TAKE = (
     )
     .returning(*outbox_events.c)
 )
+_WAITING = select(
+    select(func.count())
+    .select_from(select(outbox_events.c.id).limit(bindparam("most")).subquery())
+    .scalar_subquery()
+    .label("number"),
+    # Ids are in the order of time, as far as a lag has to know.
+    select(outbox_events.c.created_at)
+    .order_by(outbox_events.c.id)
+    .limit(1)
+    .scalar_subquery()
+    .label("since"),
+)
 
 
 def emit(session: Session, *, topic: str, subject_id: UUID) -> None:
     """Leave an event, in the caller's transaction: it is there if and only if the change is.
 
-    `topic` is `feature.what`; `subject_id` is the id of the row that has everything else.
+    `topic` is `feature.what`; `subject_id` is the id of the row that has everything else. What
+    comes of it belongs to the trace that the caller is in.
     """
-    session.execute(
-        _INSERT,
-        {"id": ids.new(), "topic": topic, "subject_id": subject_id, "created_at": clock.now()},
-    )
+    event = {
+        "id": ids.new(),
+        "topic": topic,
+        "subject_id": subject_id,
+        "created_at": clock.now(),
+        "traceparent": tracing.traceparent(),
+    }
+    session.execute(_INSERT, event)
 
 
 def take(session: Session, *, topics: Iterable[str], most: int) -> Sequence[Row[*tuple[Any, ...]]]:
@@ -72,3 +95,22 @@ def take(session: Session, *, topics: Iterable[str], most: int) -> Sequence[Row[
     They are this caller's alone, and are back if the transaction doesn't commit.
     """
     return session.execute(_TAKE, {"topics": list(topics), "most": most}).all()
+
+
+def gauges() -> Sequence[Gauge]:
+    """Return how many events wait and how long the oldest does, as numbers for the metrics.
+
+    Raises Unavailable.
+    """
+    now = clock.now()
+    with reading() as connection:
+        row = connection.execute(_WAITING, {"most": MOST_COUNTED}).one()
+    age = (now - row.since).total_seconds() if row.since else 0
+    return [
+        Gauge(
+            "outbox_events_waiting",
+            f"Events that no worker has taken yet; {MOST_COUNTED} stands for more as well.",
+            row.number,
+        ),
+        Gauge("outbox_oldest_age_seconds", "How long the oldest of them waits.", max(age, 0)),
+    ]

@@ -7,6 +7,7 @@ when the server hangs up on a connection that lies idle in the pool.
 
 import select
 import weakref
+from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Final
 
@@ -128,8 +129,30 @@ class Connection(connection):
         self.stop_watching()
 
 
+class Spent:
+    """The time that the database has taken, in seconds, of what runs in one context."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self.seconds = 0.0
+
+
+_spent: ContextVar[Spent | None] = ContextVar("spent", default=None)
 _deadlines: dict[Connection, float] = {}
 _sweeper: Any = None
+
+
+def add_up() -> Spent:
+    """Add up what the database takes of this context from now on, as a worker sees it.
+
+    That is from sending a statement, or connecting, until the greenlet goes on with the answer.
+    Without the wait callback nothing is added.
+    """
+    spent = Spent()
+    _spent.set(spent)
+    return spent
 
 
 def install() -> None:
@@ -161,7 +184,8 @@ def wait(waiting: Connection) -> None:
 
     Raises psycopg2.OperationalError after the deadline or when the connection is lost.
     """
-    deadline = monotonic() + waiting.limit
+    began = monotonic()
+    deadline = began + waiting.limit
     try:
         while (state := waiting.poll()) != POLL_OK:
             if waiting.established and state != POLL_WRITE:
@@ -177,6 +201,10 @@ def wait(waiting: Connection) -> None:
         # that the next connection reuses would wake the wrong greenlet.
         waiting.stop_watching()
         raise
+    finally:
+        spent = _spent.get()
+        if spent is not None:
+            spent.seconds += monotonic() - began
 
 
 def _readable(reference: "weakref.ref[Connection]") -> None:

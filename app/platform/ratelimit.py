@@ -23,6 +23,11 @@ from app.platform.logging import get_logger
 from app.platform.settings import Settings
 
 log = get_logger(__name__)
+_refusals = metrics.counter("rate_limit_refusals_total", "Requests that met a limit.", limit=())
+_faults = metrics.counter(
+    "rate_limit_storage_faults_total",
+    "Times that the store of the limits' counters could not be asked.",
+)
 
 # Whom or what a limit counts, by the texts of its parts.
 Subject: TypeAlias = tuple[object, ...]
@@ -237,7 +242,7 @@ class Limiter:
 
     def _rest(self, away: StoreAway) -> None:
         """Leave the shared store alone for a while; the log says so once an outage."""
-        metrics.count_storage_fault()
+        _faults.of().inc()
         if not self._away:
             fault = away.__cause__
             # By its kind alone: the driver's words name addresses, and maybe the whole URL.
@@ -284,5 +289,5 @@ def _take(store: Store, limit: Limit, key: bytes, amount: int) -> Count:
 
 def _refuse(limit: Limit, left: float) -> None:
     """Raise TooManyRequests."""
-    metrics.count_refusal(limit.name)
+    _refusals.of(limit.name).inc()
     raise TooManyRequests(limit=limit.amount, seconds=max(ceil(left), 1))

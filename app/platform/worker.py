@@ -5,9 +5,10 @@ connections for the whole graceful time when it stops, resets those that it hasn
 and drops running requests on Ctrl-C.
 """
 
-import errno
 import signal
 import socket
+import struct
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from logging import NOTSET
@@ -21,95 +22,28 @@ from gevent.server import StreamServer
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.platform import deadlines, health, logging
+from app.platform import deadlines, health, logging, overload, startup
+from app.platform.answering import Answering
+from app.platform.connections import Connection, Connections
 from app.platform.deadlines import RequestDeadline
 
-# A stream ends when the client takes nothing for this long.
-SEND_SECONDS = 30.0
-# After a refused body the rest is read and dropped: closing at once would reset the connection,
-# and the client, still sending, would never see the answer. Both limits keep that from lasting.
-LINGER_SECONDS = 5.0
-LINGER_BYTES = 32 << 20
-# While it stops, a worker still accepts for a moment: until the balancer has seen `/ready`.
+# While it stops, a worker still accepts for a moment: clients that come just now are served. What a
+# balancer needs to look elsewhere is another time: the master waits for it (master.py).
 ACCEPT_SECONDS = 0.5
 # What a client has on its way on a kept connection, when the listener closes, is still answered.
 IDLE_GRACE_SECONDS = 0.3
 PAUSE_SECONDS = 0.1
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-# The worker must be done before the master kills it at graceful_timeout, without a log line.
-CUT_BEFORE_KILL_SECONDS = 3.0
+# The worker must be done before the master kills it at graceful_timeout, without a log line: cut
+# requests clean up, the pool is closed, and what is left for Sentry is sent.
+CLEAN_UP_SECONDS = 3.0
+CUT_BEFORE_KILL_SECONDS = CLEAN_UP_SECONDS + startup.CLOSE_POOL_SECONDS + startup.FLUSH_SECONDS
 # One Ctrl-C reaches a worker twice: from the terminal, and from the master.
 SAME_KEYPRESS_SECONDS = 1.0
+# What the kernel tells of a listener: 24 bytes in, how many connections wait to be accepted.
+LISTENER = struct.Struct("@24xI")
+_NO_TIMER = nullcontext()
 log = logging.get_logger(__name__)
-
-
-class Answering:
-    """A client's socket while a request is answered; `gunicorn.socket` in the environ.
-
-    The head of the answer waits for the first bytes of the body, and both leave in one write:
-    that spares a system call, and a client a wake-up.
-    """
-
-    def __init__(self, client: Any, request: Any) -> None:
-        """Wrap the socket for one request."""
-        self._client, self._request = client, request
-        self._head: bytes | None = b""
-        self._hangs_up = False
-
-    def sendall(self, data: bytes) -> None:
-        """Send, or keep the head until more comes.
-
-        Raises ConnectionResetError when the client takes nothing for SEND_SECONDS.
-        """
-        if self._head is None:
-            self._send(data)
-        elif self._head:
-            head, self._head = self._head, None
-            self._send(head + data)
-        else:
-            self._head = data
-
-    def flush(self) -> None:
-        """Send what is kept; afterwards everything is sent at once."""
-        head, self._head = self._head, None
-        if head:
-            self._send(head)
-
-    def hang_up_after_answer(self) -> None:
-        """Answer with `Connection: close`: the next request's start can't be known."""
-        self._request.force_close()
-        self._hangs_up = True
-
-    def finish(self) -> None:
-        """Send what is kept; before hanging up, read and drop what the client still sends."""
-        self.flush()
-        if not self._hangs_up:
-            return
-        end, left = monotonic() + LINGER_SECONDS, LINGER_BYTES
-        try:
-            self._client.shutdown(socket.SHUT_WR)
-            while left > 0 and (seconds := end - monotonic()) > 0:
-                self._client.settimeout(seconds)
-                data = self._client.recv(65536)
-                if not data:
-                    break
-                left -= len(data)
-        except OSError:
-            return
-
-    def _send(self, data: bytes) -> None:
-        # `sendall` of the socket counts its timeout over the whole; here each piece that the
-        # client takes starts it anew.
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._client.send(rest) :]
-        except TimeoutError as error:
-            raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing") from error
-
-    def __getattr__(self, name: str) -> Any:
-        self.flush()
-        return getattr(self._client, name)
 
 
 @dataclass(frozen=True)
@@ -123,13 +57,37 @@ class Listener:
         return self.name
 
 
+class Server(StreamServer):
+    """Accepts a worker's share of the connections that wait.
+
+    gevent takes a fixed number whenever its loop comes round: with many, a burst is all for one
+    worker, and with one, a busy worker takes thirty a second while hundreds wait.
+    """
+
+    max_accept = workers = 1
+
+    def do_read(self) -> Any:
+        """Accept a connection, and let as many be accepted next time as are this worker's share."""
+        accepted = super().do_read()
+        self.max_accept = max(1, -(-self._waiting() // self.workers))
+        return accepted
+
+    def _waiting(self) -> int:
+        """Ask the kernel how many connections wait; other than on Linux's TCP it doesn't tell."""
+        try:
+            told = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LISTENER.size)
+        except (AttributeError, OSError):
+            return 0
+        return int(LISTENER.unpack(told)[0])
+
+
 class Worker(GeventWorker):
     """A gevent worker that is fair to its clients and stops without losing or waiting for any."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the worker, still in the master."""
         super().__init__(*args, **kwargs)
-        self._idle: dict[Any, float] = {}
+        self._connections = Connections(self.worker_connections)
         self._answered: set[Any] = set()
         self._asked_to_stop: float | None = None
         self._in_a_hurry = False
@@ -144,7 +102,6 @@ class Worker(GeventWorker):
         while self.alive:
             self._pause()
         began = monotonic()
-        health.announce_stop()
         for request in self._answered:
             request.force_close()
         while monotonic() < began + ACCEPT_SECONDS:
@@ -162,19 +119,26 @@ class Worker(GeventWorker):
         self._in_a_hurry = now - self._asked_to_stop > SAME_KEYPRESS_SECONDS
         self.alive = False
 
+    def timeout_ctx(self) -> AbstractContextManager[None]:
+        """Set no timer for each request: `_pause` ends the connections whose time is over."""
+        return _NO_TIMER
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve one connection, and know when it is idle."""
-        self._idle[client] = monotonic()
+        """Serve one connection, and know what it waits for."""
+        connection = Connection(client, keep_seconds=self.cfg.keepalive)
+        self._connections.add(connection)
         try:
-            super().handle(listener, client, addr)
+            super().handle(listener, connection, addr)
         finally:
-            self._idle.pop(client, None)
+            self._connections.discard(connection)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request; then let the other greenlets have their turn."""
-        self._idle.pop(sock, None)
+        sock.begin_answer()
         self._answered.add(req)
-        sock.settimeout(SEND_SECONDS)
+        if health.stop_is_announced():
+            # The client's next request shall go to a server that stays.
+            req.force_close()
         answering = Answering(sock, req)
         try:
             super().handle_request(listener_name, req, answering, addr)
@@ -186,11 +150,10 @@ class Worker(GeventWorker):
             try:
                 answering.finish()
             finally:
-                sock.settimeout(None)
                 # A request without I/O never yields: one busy client would starve all others
                 # (p99 363 ms instead of 25 ms at 64 connections).
                 gevent.sleep(0)
-                self._idle[sock] = monotonic()
+                sock.end_answer(buffered=req.unreader.buf.tell() > 0)
 
     def load_wsgi(self) -> None:
         """Load the application; while one is developing, a mistake in it doesn't end the service.
@@ -221,30 +184,38 @@ class Worker(GeventWorker):
         listener.setblocking(1)
         pool = Pool(self.worker_connections)
         named = Listener(listener.getsockname())
-        server = StreamServer(listener, handle=partial(self.handle, named), spawn=pool)
-        if self.cfg.workers > 1:
-            # One at a time: the next connection may be for a worker with less to do.
-            server.max_accept = 1
+        server = Server(listener, handle=partial(self.handle, named), spawn=pool)
+        server.workers = self.cfg.workers
         server.start()
         return server
 
     def _finish(self, servers: list[StreamServer], began: float) -> None:
-        """Let running requests end; close what is idle, and cut what would outlast the stop."""
-        closed_at = monotonic()
-        cut_at = began + self.cfg.graceful_timeout - CUT_BEFORE_KILL_SECONDS
+        """Let running requests end; close what is idle, and cut what would outlast the stop.
+
+        A worker that only makes room for another one is in no hurry to close: a request may be on
+        its way just then, and would be lost. Meanwhile each answer sends its client to the others.
+        """
+        closed_at, patience = monotonic(), 0.0
+        if not health.stop_is_announced():
+            patience = startup.settings_or_exit().server_drain_seconds
+        cut_at = began + patience + self.cfg.graceful_timeout - CUT_BEFORE_KILL_SECONDS
         while any(server.pool for server in servers):
             now = monotonic()
-            for client, since in list(self._idle.items()):
-                if now - max(since, closed_at) >= IDLE_GRACE_SECONDS:
-                    _stop_reading(client)
+            hurry = health.stop_is_announced()
+            grace = IDLE_GRACE_SECONDS if hurry else max(IDLE_GRACE_SECONDS, patience)
+            if now - closed_at >= grace:
+                for connection in self._connections.waiting_since(now - grace):
+                    connection.hang_up()
             if now >= cut_at or self._in_a_hurry:
                 cut_at, self._in_a_hurry = inf, False
                 log.warning("requests_cut", running=deadlines.cut_all())
             self._pause()
 
     def _pause(self) -> None:
-        """Let the requests run for a moment, and tell the master that this worker lives."""
+        """Let requests run for a moment, tell the master that this worker lives, and tidy up."""
         self.notify()
+        self._connections.end_overdue()
+        overload.report()
         gevent.sleep(PAUSE_SECONDS)
 
 
@@ -256,6 +227,24 @@ class Logger(GunicornLogger):
         super().setup(cfg)
         self.error_log.propagate = True
         self.error_log.setLevel(NOTSET)
+        self._refusal = ""
+
+    def error(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Write a message; of an address that can't be listened at, one line and not eleven.
+
+        gunicorn tries five times, a second apart, and only tells at each of them why it fails.
+        """
+        text = str(msg)
+        if text.startswith(("Connection in use", "Invalid address")):
+            return
+        if text.startswith("connection to "):
+            self._refusal = text.rpartition(" failed: ")[2]
+        elif text.startswith("Can't connect to "):
+            advice = "Free the port, or correct APP_SERVER_HOST or APP_SERVER_PORT."
+            address = str(*args)
+            log.critical("cannot_listen", address=address, reason=self._refusal, advice=advice)
+        else:
+            super().error(msg, *args, **kwargs)
 
 
 def _not_loaded(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -268,11 +257,3 @@ def _accept_the_rest(server: StreamServer) -> None:
     """Take what waits in the listener's queue: closing it would reset these connections."""
     while not server.full() and (accepted := server.do_read()) is not None:
         server.do_handle(*accepted)
-
-
-def _stop_reading(client: Any) -> None:
-    """End an idle connection. What has arrived already is still read, and answered."""
-    try:
-        client.shutdown(socket.SHUT_RD)
-    except OSError:
-        return

@@ -67,7 +67,7 @@ def make(settings: Settings, file: Path) -> Backup:
         reason = " ".join(str(error.orig).split())
         raise BackupFailed(f"The database can't be reached: {reason}") from None
     except OSError as error:
-        raise BackupFailed(f"{error.filename or file}: {error.strerror}.") from None
+        raise BackupFailed(f"{file} can't be written: {error.strerror}.") from None
     return Backup(size=size, revision=revision, seconds=monotonic() - begun)
 
 

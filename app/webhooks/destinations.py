@@ -104,6 +104,9 @@ def look_up(destination: Destination, *, within: float) -> list[Found]:
 
     Raises NoWay.
     """
+    # As the settings are now, and not as they were when the webhook was made.
+    if not (destination.secure or _allow_plain):
+        raise NoWay(Failure.ADDRESS_REFUSED)
     answers: queue.SimpleQueue[list[Found] | None] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -79,7 +79,7 @@ class Failure(StrEnum):
 
     # The name leads nowhere at present.
     NAME_UNKNOWN = "name_unknown"
-    # It leads only to addresses that we don't call, such as private ones.
+    # It leads only to addresses that we don't call, such as private ones; or to plain HTTP.
     ADDRESS_REFUSED = "address_refused"
     UNREACHABLE = "unreachable"
     TLS_FAILED = "tls_failed"

@@ -7,6 +7,7 @@ if it were being done, by a worker that lives: nobody would ever do it again.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 
 from app.mail.errors import MailNotSent
-from app.platform import clock, sentry
+from app.platform import clock, metrics, sentry, tracing
 from app.platform.errors import AppError
 from app.platform.logging import get_logger
 from app.worker import tasks
@@ -27,7 +28,18 @@ from app.worker import tasks
 REST_SECONDS = 1.0
 # How long a job that only a newer worker knows is left for one.
 UNKNOWN_SECONDS = 60.0
+# From looking at one row to checking the books of years, in seconds.
+BUCKETS = (0.01, 0.05, 0.25, 1, 5, 30, 120, 600)
 log = get_logger(__name__)
+_ended = metrics.counter(
+    "jobs_total",
+    "Tries of jobs: done, failed, or given up after the last one.",
+    task=tasks.NAMES,
+    outcome=("done", "failed", "given_up"),
+)
+_durations = metrics.histogram(
+    "job_duration_seconds", "How long a try of a job took.", buckets=BUCKETS, task=tasks.NAMES
+)
 
 
 class Jobs(JobManager):
@@ -44,31 +56,13 @@ class Jobs(JobManager):
         self, do: Callable[[], Awaitable[Any]], context: JobContext, _worker: Worker
     ) -> Any:
         """Do a job, and write how that went. Goes around each job as a middleware."""
-        job, begun = context.job, time.monotonic()
-        told: dict[str, Any] = {
-            "task": job.task_name,
-            "job_id": job.id,
-            "attempts": job.attempts + 1,
-        }
+        job = context.job
         self._running[_id(job)] = job
         try:
-            result = await do()
-        except Exception as fault:
-            told["seconds"] = round(time.monotonic() - begun, 3)
-            if isinstance(fault, MailNotSent):
-                # A step and a status, in our own words.
-                told["reason"] = str(fault)
-            elif not isinstance(fault, AppError):
-                sentry.capture(fault, request_id=None)
-            write = log.error if tasks.is_last(job, fault) else log.warning
-            write("job_failed", **told, exc_info=fault)
-            raise
+            with _trace(job):
+                return await _told(job, do)
         finally:
             del self._running[_id(job)]
-        told["seconds"] = round(time.monotonic() - begun, 3)
-        write = log.debug if job.task_name in tasks.OFTEN else log.info
-        write("job_done", **told)
-        return result
 
     async def hand_back(self) -> None:
         """Let other workers do at once what this process hasn't finished.
@@ -113,6 +107,50 @@ class Jobs(JobManager):
         )
 
 
+def _trace(job: Job) -> AbstractContextManager[None]:
+    """Return what lets a job belong to the trace that it came from.
+
+    Of those that come by themselves, the frequent ones belong to none.
+    """
+    # The task takes the rest.
+    sent = job.task_kwargs.pop("traceparent", None)
+    if job.task_name in tasks.OFTEN:
+        return nullcontext()
+    facts: dict[str, str | int | None] = {
+        "bursar.task": job.task_name,
+        "bursar.job_id": job.id,
+        "bursar.attempts": job.attempts + 1,
+    }
+    return tracing.job(job.task_name, sent=None if sent is None else str(sent), facts=facts)
+
+
+async def _told(job: Job, do: Callable[[], Awaitable[Any]]) -> Any:
+    """Do a job, and write how that went."""
+    begun = time.monotonic()
+    told: dict[str, Any] = {
+        "task": job.task_name,
+        "job_id": job.id,
+        "attempts": job.attempts + 1,
+    }
+    try:
+        result = await do()
+    except Exception as fault:
+        is_last = tasks.is_last(job, fault)
+        told["seconds"] = _count(job, begun, "given_up" if is_last else "failed")
+        if isinstance(fault, MailNotSent):
+            # A step and a status, in our own words.
+            told["reason"] = str(fault)
+        elif not isinstance(fault, AppError):
+            sentry.capture(fault, request_id=None)
+        write = log.error if is_last else log.warning
+        write("job_failed", **told, exc_info=fault)
+        raise
+    told["seconds"] = _count(job, begun, "done")
+    write = log.debug if job.task_name in tasks.OFTEN else log.info
+    write("job_done", **told)
+    return result
+
+
 async def _noted(note: Callable[[], Awaitable[None]]) -> None:
     """Note the end of a job, and repeat that while the database is away.
 
@@ -131,6 +169,15 @@ async def _noted(note: Callable[[], Awaitable[None]]) -> None:
             if not isinstance(fault.__cause__, psycopg.OperationalError | psycopg.InterfaceError):
                 raise
         await asyncio.sleep(REST_SECONDS)
+
+
+def _count(job: Job, begun: float, outcome: str) -> float:
+    """Count a try that began at that monotonic time, and return how many seconds it took."""
+    seconds = time.monotonic() - begun
+    # The names are a closed set: what only a newer worker knows doesn't come so far.
+    _ended.of(job.task_name, outcome).inc()
+    _durations.of(job.task_name).observe(seconds)
+    return round(seconds, 3)
 
 
 def _id(job: Job) -> int:

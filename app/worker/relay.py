@@ -24,10 +24,15 @@ QUEUE: Final = "default"
 _DEFER = text(
     """
     SELECT procrastinate_defer_jobs_v1(array_agg(
-        ROW(:queue, task, 0, NULL, NULL, jsonb_build_object('subject_id', subject), NULL)
-        ::procrastinate_job_to_defer_v1
+        ROW(:queue, task, 0, NULL, NULL, arguments, NULL)::procrastinate_job_to_defer_v1
     ))
-    FROM unnest(CAST(:tasks AS text[]), CAST(:subjects AS text[])) AS job (task, subject)
+    FROM unnest(
+        CAST(:tasks AS text[]), CAST(:subjects AS text[]), CAST(:traceparents AS text[])
+    ) AS job (task, subject, traceparent),
+    -- A job that nobody follows is as it always was.
+    LATERAL (SELECT jsonb_strip_nulls(
+        jsonb_build_object('subject_id', subject, 'traceparent', traceparent)
+    )) AS given (arguments)
     """
 )
 
@@ -56,6 +61,7 @@ def relay(taken: Iterable[str] = TASKS) -> int:
                     "queue": QUEUE,
                     "tasks": [TASKS[event.topic] for event in events],
                     "subjects": [str(event.subject_id) for event in events],
+                    "traceparents": [event.traceparent for event in events],
                 },
             )
     return len(events)

@@ -7,14 +7,15 @@ from contextlib import suppress
 
 import psycopg
 from procrastinate.exceptions import ConnectorException
-from procrastinate.worker import Worker
+from procrastinate.worker import FETCH_JOB_POLLING_INTERVAL, Worker
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import make_url
 
-from app.platform import db, logging, sentry
+from app.platform import db, logging, sentry, tracing
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
-from app.worker import tasks
+from app.worker import numbers, tasks
+from app.worker.backlog import DEAD_SECONDS
 from app.worker.jobs import REST_SECONDS, Jobs
 from app.worker.lanes import Lanes
 from app.worker.relay import BATCH, TASKS, relay, topics
@@ -24,7 +25,7 @@ CONCURRENCY = 4
 # The library's own connections: for fetching and finishing jobs. One more listens.
 CONNECTIONS = 4
 CONNECT_SECONDS = 5
-# How soon after a commit its event is found.
+# How soon after a commit its event is found; and a job, where a pooler keeps us from listening.
 POLL_SECONDS = 0.5
 HAND_BACK_SECONDS = 3.0
 CLOSE_POOL_SECONDS = 3.0
@@ -39,17 +40,23 @@ def run(settings: Settings, *, grace: float) -> None:
     """Do jobs until SIGTERM or SIGINT comes; a second one ends the process at once.
 
     Running jobs are finished. What takes longer than `grace` seconds is handed to another worker.
+
+    Raises SettingsError.
     """
+    logging.serve()
     logging.report_uncaught()
-    # One more for the relay and the lanes, which hold it for a moment at a time.
-    db.open_pool(settings, size=CONCURRENCY + 1)
-    sentry.start(settings)
-    try:
-        asyncio.run(_serve(settings, grace))
-        log.info("worker_stopped")
-    finally:
-        db.close_pool(CLOSE_POOL_SECONDS)
-        sentry.stop(FLUSH_SECONDS)
+    with numbers.answering(settings):
+        # One more for the relay and the lanes, which hold it for a moment at a time.
+        db.open_pool(settings, size=CONCURRENCY + 1)
+        sentry.start(settings)
+        tracing.start(settings)
+        try:
+            asyncio.run(_serve(settings, grace))
+            log.info("worker_stopped")
+        finally:
+            db.close_pool(CLOSE_POOL_SECONDS)
+            tracing.stop(FLUSH_SECONDS)
+            sentry.stop(FLUSH_SECONDS)
 
 
 async def _serve(settings: Settings, grace: float) -> None:
@@ -74,7 +81,9 @@ async def _serve(settings: Settings, grace: float) -> None:
         asyncio.create_task(lanes.go_on()),
     ]
     asked = asyncio.create_task(stop.wait())
-    await asyncio.wait([*loops, asked], return_when=asyncio.FIRST_COMPLETED)
+    # Goes on while the rest ends; leaving the loop cancels it.
+    watching = asyncio.create_task(numbers.watch())
+    await asyncio.wait([*loops, asked, watching], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     # Nothing is cancelled: what runs shall end well, and in Python 3.11 a task that is cancelled at
     # the end of a wait goes on as if nothing had been.
@@ -120,7 +129,7 @@ class _Work:
 
         Raises ConnectorException.
         """
-        app = tasks.make_app(self._settings)
+        app, pooler = tasks.make_app(self._settings), self._settings.database_pooler
         async with app.open_async(connections):
             self._jobs = jobs = Jobs(app)
             self._worker = worker = Worker(
@@ -130,8 +139,11 @@ class _Work:
                 # What is done needs no row. What has failed keeps its own, for people.
                 delete_jobs="successful",
                 update_heartbeat_interval=tasks.HEARTBEAT_SECONDS,
-                stalled_worker_timeout=tasks.DEAD_SECONDS,
+                stalled_worker_timeout=DEAD_SECONDS,
                 abort_job_polling_interval=NEVER_SECONDS,
+                # In transaction mode LISTEN would be heard on whatever connection comes next.
+                listen_notify=not pooler,
+                fetch_job_polling_interval=POLL_SECONDS if pooler else FETCH_JOB_POLLING_INTERVAL,
                 worker_middleware=[jobs.watch],
             )
             # As it starts, it forgets that it was told to stop before.
@@ -188,6 +200,8 @@ def _connections(settings: Settings) -> AsyncConnectionPool:
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "tcp_user_timeout": 30_000,
+            # The next transaction may be on a connection that doesn't know what was prepared.
+            **({"prepare_threshold": None} if settings.database_pooler else {}),
         },
         min_size=1,
         max_size=CONNECTIONS,

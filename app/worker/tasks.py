@@ -21,15 +21,16 @@ from app.platform.settings import Settings
 from app.support import erasure, export, retention
 from app.support.values import FAILED_JOBS_KEPT
 from app.webhooks import signatures
-from app.worker.relay import QUEUE
+from app.worker.backlog import DEAD_SECONDS
+from app.worker.relay import QUEUE, TASKS
 
 # Seconds before the next try: soon at first, for a server that is only restarting, then patiently.
 # Together 33 hours, a weekend night and a day of somebody's outage.
 WAITS = (5, 15, 60, 300, 900, 3_600, 7_200, 14_400, 28_800, 64_800)
 # After a try that met our own database while it was away, of which there may be any number.
 AWAY_SECONDS = 15
-# A worker says this often that it lives, and counts as dead after this time.
-HEARTBEAT_SECONDS, DEAD_SECONDS = 10.0, 30.0
+# A worker says this often that it lives.
+HEARTBEAT_SECONDS = 10.0
 # These come by themselves, and never two of one wait.
 RESCUE, ERASE, RETAIN, FORGET = "jobs.rescue", "support.erase", "support.retain", "jobs.forget"
 EXPIRE_HOLDS, EXPIRE_ORDERS = "credits.expire_holds", "orders.expire"
@@ -37,6 +38,8 @@ CHECK, FOLD = "credits.check", "credits.fold"
 BY_THEMSELVES = frozenset({RESCUE, ERASE, RETAIN, FORGET, EXPIRE_HOLDS, EXPIRE_ORDERS, CHECK, FOLD})
 # Those of them that come every minute or more often, from the time that nothing happens as well.
 OFTEN = frozenset({RESCUE, EXPIRE_HOLDS, EXPIRE_ORDERS, CHECK, FOLD})
+# All there are.
+NAMES = frozenset(TASKS.values()) | BY_THEMSELVES
 log = get_logger(__name__)
 _checking = keeping.Checking()
 

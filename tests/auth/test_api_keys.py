@@ -153,7 +153,7 @@ def test_the_list_is_walked_page_by_page_and_holds_nobody_elses(
         ({"scopes": []}, "scopes"),
         ({"scopes": None}, "scopes"),
         ({"scopes": "self:read"}, "scopes"),
-        ({"scopes": ["self:read"] * 16}, "scopes"),
+        ({"scopes": ["self:read"] * 17}, "scopes"),
         ({"scopes": ["self:read", "users:eat"]}, "scopes.1"),
         ({"scopes": ["self:*"]}, "scopes.0"),
         ({"expires_at": "2026-01-01T00:00:00Z"}, "expires_at"),

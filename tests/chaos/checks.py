@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection
 from typing import Any
 
@@ -43,17 +43,7 @@ ORDERS = frozenset({"order", "pay", "cancel", "refund"})
 
 def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -> Iterator[str]:
     """Give a sentence for each thing that isn't as it was acknowledged."""
-    made: dict[str, tuple[Any, ...]] = {}
-    for one in acknowledged:
-        if one.made and one.write.kind in TRANSFERS:
-            if made.keys() & one.moved.keys():
-                yield "Two writes were acknowledged with one id."
-            made |= one.moved
-    yield from _transfers(stage.postgres.ask(STORED), made)
-    yield from _holds(stage.postgres.ask(HELD), acknowledged)
-    yield from _orders(stage.postgres.ask(ORDERED), acknowledged)
-    yield from _keys(stage.postgres.ask(KEYS), acknowledged)
-    yield from _audit(stage.postgres.ask(AUDITED), set(made))
+    yield from stored(stage.postgres.ask, acknowledged)
     repeated = min(REPEATED, len(acknowledged))
     yield from _repeats(stage, random.Random(seed).sample(acknowledged, repeated))
     with direct(stage):
@@ -65,9 +55,26 @@ def differences(stage: Stage, acknowledged: Sequence[Acknowledged], seed: int) -
     # PostgreSQL counts them too, but forgets that whenever it is killed.
     if deadlocks := said.count(b"deadlock detected"):
         yield f"There were {deadlocks} deadlocks."
-    canaries.hear("the log of the web server", stage.server.log.read_bytes())
+    canaries.hear("the log of the web server", stage.server.text().encode())
     canaries.hear("the log of PostgreSQL", said)
     yield from canaries.leaks()
+
+
+def stored(
+    ask: Callable[[str], Sequence[Any]], acknowledged: Sequence[Acknowledged]
+) -> Iterator[str]:
+    """Give a sentence for each row that isn't as it was acknowledged; `ask` answers a query."""
+    made: dict[str, tuple[Any, ...]] = {}
+    for one in acknowledged:
+        if one.made and one.write.kind in TRANSFERS:
+            if made.keys() & one.moved.keys():
+                yield "Two writes were acknowledged with one id."
+            made |= one.moved
+    yield from _transfers(ask(STORED), made)
+    yield from _holds(ask(HELD), acknowledged)
+    yield from _orders(ask(ORDERED), acknowledged)
+    yield from _keys(ask(KEYS), acknowledged)
+    yield from _audit(ask(AUDITED), set(made))
 
 
 def _transfers(rows: Sequence[Any], made: dict[str, tuple[Any, ...]]) -> Iterator[str]:

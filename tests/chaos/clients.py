@@ -13,6 +13,8 @@ CLIENTS = 16
 # than the longest fault together with what waits behind it, so that some answers never arrive.
 PATIENCE_SECONDS = 6.0
 PAUSE_SECONDS = 0.05
+# A proxy says so of a server that ended while it answered, or isn't there: repeating is safe.
+PASSING = frozenset({502, 503, 504})
 # Faults end, so nothing is refused for longer than this.
 GIVE_UP_SECONDS = 60.0
 
@@ -47,7 +49,7 @@ class Client:
                     self.acknowledged.append(self._drawer.learn(write, status, answer))
                     return
                 code = _code(answer)
-                if status != 503 and code != "IDEMPOTENCY_IN_PROGRESS":
+                if status not in PASSING and code != "IDEMPOTENCY_IN_PROGRESS":
                     self.unexpected.append(f"{write.kind} {write.key}: {status} {code}")
                     return
                 self.repeats[f"{status} {code}"] += 1

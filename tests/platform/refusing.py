@@ -13,6 +13,7 @@ from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.platform.openapi import operations, path_of
 from tests import people
+from tests.hooks import make_delivery
 from tests.people import TestUser
 from tests.shop import make_discount, make_order, make_product
 
@@ -35,9 +36,10 @@ def operations_on(app: Flask, ids: dict[str, UUID]) -> list[Operation]:
     return found
 
 
-def ids_of_things(user: TestUser) -> dict[str, UUID]:
+def ids_of_things(app: Flask, user: TestUser) -> dict[str, UUID]:
     """Return ids of what is the user's, by their names in paths."""
     key = people.make_api_key(user, "self:read")
+    webhook_id, delivery_id = make_delivery(app)
     return {
         "user_id": user.id,
         "session_id": user.session_id,
@@ -46,6 +48,8 @@ def ids_of_things(user: TestUser) -> dict[str, UUID]:
         "order_id": make_order(user.id),
         "product_id": make_product().id,
         "discount_id": make_discount().id,
+        "webhook_id": webhook_id,
+        "delivery_id": delivery_id,
     }
 
 

@@ -61,6 +61,13 @@ def test_what_can_not_be_read_is_left_out_and_not_asked_for_again_at_once() -> N
 
 
 @pytest.mark.usefixtures("pool")
+def test_what_one_reader_can_not_read_leaves_those_of_the_others() -> None:
+    failing, other = Reader(), Reader()
+    failing.fault = Unavailable()
+    assert b"tea_cups 1.0" in Gauges(failing, other).exposition()
+
+
+@pytest.mark.usefixtures("pool")
 def test_a_table_that_is_not_there_yet_stops_no_scrape() -> None:
     def read() -> Sequence[Gauge]:
         with db.reading() as connection:

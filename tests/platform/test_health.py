@@ -18,7 +18,7 @@ def client(settings: Settings, **changes: Any) -> Client:
     """Return a client of an application that has nothing but the probes."""
     settings = replace(settings, **changes)
     app = Flask("probes")
-    health.install(app, settings, checks={}, gauges=list)
+    health.install(app, settings, checks={}, gauges=[])
 
     def refuse(error: errors.AppError) -> Response:
         return Response(error.code, error.status, dict(error.headers))
@@ -31,7 +31,7 @@ def client(settings: Settings, **changes: Any) -> Client:
 def stopping() -> Iterator[Callable[[], None]]:
     """A function that says that the process stops; afterwards it doesn't."""
     yield health.announce_stop
-    vars(health)["_stopping"] = False
+    vars(health)["_stopping"][0] = 0
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz", "/health?unknown=1"])

@@ -45,8 +45,8 @@ def test_every_keyed_operation_is_tried(app: Flask) -> None:
     assert nameless == {*KEYED, *steps}
 
 
-def test_a_keyed_operation_wants_its_key(client: Client, admin: TestUser) -> None:
-    there = ids_of_things(admin)
+def test_a_keyed_operation_wants_its_key(app: Flask, client: Client, admin: TestUser) -> None:
+    there = ids_of_things(app, admin)
     calls = [("POST", path, {"json": body(admin)}) for path, body in KEYED.items()]
     calls += [("POST", path.format(**there), {"json": body}) for path, body in KEYED_STEPS.items()]
     for method, path, sent in [*calls, ("GET", KEY_STATUS, {})]:

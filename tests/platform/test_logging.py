@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from structlog.contextvars import bound_contextvars
 
-from app.platform import logging
+from app.platform import log_lines, logging
 from app.platform.errors import Conflict
 from app.platform.settings import Settings, load_settings
 from tests.server.serving import environment
@@ -167,7 +167,7 @@ def test_an_error_of_a_foreign_library_is_told_the_same_way(
 
 
 def test_an_error_of_our_own_shows_its_code() -> None:
-    assert logging.describe(Conflict("canary")) == "app.platform.errors.Conflict: CONFLICT"
+    assert log_lines.describe(Conflict("canary")) == "app.platform.errors.Conflict: CONFLICT"
 
 
 def test_a_database_error_shows_its_state_and_constraint_but_no_row(settings: Settings) -> None:
@@ -181,7 +181,7 @@ def test_a_database_error_shows_its_state_and_constraint_but_no_row(settings: Se
     engine.dispose()
     original = caught.value.orig
     assert isinstance(original, psycopg2.Error)
-    assert logging.describe(original) == "psycopg2.errors.UniqueViolation (23505, uq_t_v)"
+    assert log_lines.describe(original) == "psycopg2.errors.UniqueViolation (23505, uq_t_v)"
 
 
 @pytest.mark.parametrize("value", ["\ud800", 1 << 70, object(), {1: "a"}, b"bytes"])
@@ -216,8 +216,8 @@ def test_developers_get_readable_lines_that_nobody_can_forge(
     assert "info" in first
     assert "app.some: user_registered  user_id=u-1 name='two\\nlines \\x1b[31m'" in first
     assert "it_broke" in second
-    assert rest[0].startswith("Traceback")
-    assert rest[-1] == "ValueError: with its words"
+    assert rest[0].startswith("  Traceback")
+    assert rest[-1] == "  ValueError: with its words"
 
 
 def test_a_logger_in_use_follows_when_logging_is_configured_again(
@@ -246,7 +246,7 @@ import sys, threading, warnings
 from gevent import monkey
 monkey.patch_all()
 import gevent
-from app.platform import logging
+from app.platform import log_lines, logging
 from app.platform.settings import load_settings
 logging.configure(load_settings())
 logging.report_uncaught()

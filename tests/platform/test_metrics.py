@@ -21,7 +21,7 @@ for slot, count in ((0, 2), (0, 3), (1, 5)):
     if child == 0:
         metrics.use_slot(slot)
         for _ in range(count):
-            metrics.observe(method="GET", route="/x", status=200, seconds=0.02)
+            metrics.observe("GET", "/x", 200, 0.02)
         os._exit(0)
     os.waitpid(child, 0)
 print(metrics.exposition().decode())
@@ -50,7 +50,8 @@ def test_workers_of_one_slot_go_on_counting_in_the_same_file(tmp_path: Path) -> 
     assert 'http_request_duration_seconds_bucket{le="0.025",method="GET",route="/x"} 10.0' in shown
     assert 'http_request_duration_seconds_bucket{le="0.01",method="GET",route="/x"} 0.0' in shown
     files, exists = shown.splitlines()[-2:]
-    assert files == "['counter_0.db', 'counter_1.db', 'histogram_0.db', 'histogram_1.db']"
+    kinds = ("counter", "gauge_livesum", "histogram")
+    assert files == str([f"{kind}_{slot}.db" for kind in kinds for slot in (0, 1)])
     assert exists == "False"
 
 
@@ -64,3 +65,35 @@ def test_the_lowest_free_slot_is_taken() -> None:
     assert metrics.free_slot(set()) == 0
     assert metrics.free_slot({0, 2}) == 1
     assert metrics.free_slot({0, 1}) == 2
+
+
+SCRAPES = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import os, sys
+from pathlib import Path
+from app.platform import metrics, turns
+metrics.share(Path(sys.argv[1]))
+children = []
+for round in range(75):
+    child = os.fork()
+    if child == 0:
+        metrics.use_slot(round % 3)
+        metrics.sample()
+        os._exit(0)
+    children.append(child)
+    metrics.exposition()
+    if len(children) == 3:
+        for slot, ended in enumerate(children):
+            os.waitpid(ended, 0)
+            metrics.vacate(slot)
+        children = []
+        for file in Path(sys.argv[1]).glob("*"):
+            file.unlink()
+metrics.forget()
+"""
+
+
+def test_no_scrape_fails_while_workers_begin_and_end(tmp_path: Path) -> None:
+    """The library's files are empty for a moment: reading one then is an error."""
+    subprocess.run([sys.executable, "-c", SCRAPES, str(tmp_path / "metrics")], cwd=ROOT, check=True)

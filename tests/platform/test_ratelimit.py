@@ -14,13 +14,14 @@ import pytest
 from sqlalchemy import Row
 from structlog.testing import capture_logs
 
-from app.platform import clock, counters, metrics, origin, ratelimit
+from app.platform import clock, counters, origin, ratelimit
 from app.platform.counters import Count, Memory, Postgres, Store, StoreAway
 from app.platform.errors import Conflict, NotFound, TooManyRequests
 from app.platform.ratelimit import Limit, Taken
 from app.platform.settings import Settings
 from tests.database import pool_on
 from tests.limiting import SwitchOn, later, switching
+from tests.scraped import samples
 
 Sql = Callable[..., list[Row[Any]]]
 HOUR = Limit(name="test", amount=7, seconds=3600)
@@ -226,12 +227,14 @@ def test_while_limits_are_off_nothing_is_counted(settings: Settings, sql: Sql) -
 
 
 def test_while_the_store_is_away_a_worker_counts_by_itself(
-    switch_on: SwitchOn, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    switch_on: SwitchOn, settings: Settings
 ) -> None:
     """One warning for an outage, nobody waits but once in five seconds, and no error."""
-    faults: list[None] = []
-    monkeypatch.setattr(metrics, "count_storage_fault", lambda: faults.append(None))
-    limiter = switch_on()
+
+    def faults() -> float:
+        return samples()["rate_limit_storage_faults_total"]
+
+    before, limiter = faults(), switch_on()
     ratelimit.take(HOUR, "a")
     with capture_logs() as lines:
         with later(0), pool_on(replace(settings, database_url=AWAY), instead_of=settings):
@@ -241,11 +244,11 @@ def test_while_the_store_is_away_a_worker_counts_by_itself(
                 ratelimit.take(HOUR, "a")
             ratelimit.give_back(taken[:1])
             ratelimit.take(HOUR, "a")
-            assert len(faults) == 1
+            assert faults() == before + 1
             with later(5.1):
                 ratelimit.give_back(taken[:1])
                 ratelimit.take(HOUR, "a")
-            assert len(faults) == 2
+            assert faults() == before + 2
         with later(9):
             ratelimit.take(HOUR, "b")
             assert limiter._away

@@ -65,7 +65,7 @@ def test_without_the_permission_an_operation_is_forbidden_before_anything_is_rea
 
 
 def test_an_unknown_query_parameter_is_refused(app: Flask, client: Client, admin: TestUser) -> None:
-    there = ids_of_things(admin)
+    there = ids_of_things(app, admin)
     for method, path, view in operations_on(app, there):
         if not is_versioned(path):
             continue
@@ -125,7 +125,7 @@ def test_a_bad_body_is_refused(
     code: str,
     body: dict[str, Any],
 ) -> None:
-    there = ids_of_things(admin)
+    there = ids_of_things(app, admin)
     for method, path, view in operations_on(app, there):
         # A DELETE needs no length, whatever type the client says its no body has.
         if takes_body(view) and (method, status) != ("DELETE", 411):

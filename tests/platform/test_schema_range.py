@@ -4,20 +4,26 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from alembic import command
 from flask import Flask
 from sqlalchemy import inspect, text
 
 from app import create_app
-from app.credits import verification
-from app.platform import db, migrations
+from app.credits import holds, keeping, verification
+from app.mail import delivery
+from app.orders import cancellation
+from app.platform import clock, db, migrations
 from app.platform.db import Base
 from app.platform.settings import Settings
+from app.support import erasure, retention
+from app.worker import relay
 from tests import people
 from tests.access_table import MATRIX, WHO
 from tests.banking import ACTIONS, Customer, make_bank
@@ -117,7 +123,7 @@ def ready(app: Flask) -> tuple[int, str]:
 
 
 def use_everything(app: Flask, database: Settings) -> None:
-    """Call each route of the API as somebody who may, and do all that moves credits."""
+    """Call each route of the API as somebody who may, do all that moves credits, and all jobs."""
     admin, refused = people.make_user(app, roles=("admin",)), {}
     for call, codes in MATRIX.items():
         if "/api/" not in call:
@@ -136,6 +142,16 @@ def use_everything(app: Flask, database: Settings) -> None:
         if customer.done.keys() < wanted:
             customer.act(action)
     assert set(customer.done) == wanted
+    assert relay.relay() > 0
+    for (mail_id,) in run_sql(database, "SELECT id FROM mails WHERE state = 'waiting'"):
+        delivery.deliver(mail_id, settings=database)
+    # By then everything is due.
+    with time_machine.travel(clock.now() + timedelta(days=500)):
+        for job in (holds.expire_due, cancellation.expire_due, keeping.fold_all):
+            job()
+        assert erasure.erase_due() > 0
+        assert sum(retention.sweep().values()) > 0
+        assert keeping.check() == 0
     assert list(verification.verify()) == []
 
 

@@ -114,6 +114,7 @@ def test_secrets_do_not_show_in_the_representation(load: Load) -> None:
             "APP_AUTH_JWT_SECRET": f"{CANARY}{JWT_SECRET}",
             "APP_METRICS_TOKEN": CANARY,
             "APP_SENTRY_DSN": f"https://{CANARY}@sentry.acme.org/1",
+            "APP_OTLP_ENDPOINT": f"https://u:{CANARY}@collector.acme.org",
             "APP_MAIL_URL": f"smtps://u:{CANARY}@mail.acme.org",
             "APP_MAIL_FROM": "bursar@acme.org",
         }

@@ -19,6 +19,8 @@ TAKEN: list[tuple[values.Shape, Any, Any]] = [
     (values.seconds(0.1, 30), "2.5", 2.5),
     (values.seconds(0.1, 30), 3, 3.0),
     (values.choice("EdDSA", "HS256"), "eddsa", "EdDSA"),
+    (values.share, "0.25", 0.25),
+    (values.share, 1, 1.0),
     (values.switch, "True", True),
     (values.switch, False, False),
     (values.LINE, "bursar", "bursar"),
@@ -39,6 +41,13 @@ TAKEN: list[tuple[values.Shape, Any, Any]] = [
     (addresses.public_url, "https://bursar.acme.org/", "https://bursar.acme.org"),
     (addresses.host_and_port, "127.0.0.1:9100", "127.0.0.1:9100"),
     (addresses.host_and_port, "[::]:9100", "[::]:9100"),
+    (addresses.otlp_endpoint, "http://[::1]:4318", "http://[::1]:4318/v1/traces"),
+    (
+        addresses.otlp_endpoint,
+        "https://u:p@h.acme.org/otlp/",
+        "https://u:p@h.acme.org/otlp/v1/traces",
+    ),
+    (addresses.otlp_endpoint, "http://h:4318/v1/traces", "http://h:4318/v1/traces"),
     (addresses.sentry_dsn, "https://k@o1.ingest.io/42", "https://k@o1.ingest.io/42"),
     (addresses.sentry_dsn, "http://k@127.0.0.1:9000/a/42", "http://k@127.0.0.1:9000/a/42"),
     (addresses.redis_url, "rediss://u:p%40@h:6380/1", "rediss://u:p%40@h:6380/1"),
@@ -70,6 +79,7 @@ REFUSED: list[tuple[values.Shape, str, list[Any]]] = [
     (values.number(1, 10), "0 11 1.0 +1 1_0 \u0661 0x1 1e1 99999999999", [1.0, True, "1\n"]),
     (values.seconds(0.1, 30), "0 31 nan inf -1 1e1 1,5", [float("nan"), True, "1\n"]),
     (values.choice("json", "pretty"), "jso jsonl", ["json ", ["json"]]),
+    (values.share, "-0.1 1.1 10% .5 1e-1 nan \u0661", [True, "1\n", 2, -1, None]),
     (values.switch, "0 1 yes off", ["true ", 1, ["true"]]),
     (values.LINE, "", ["x" * 256]),
     (values.folder, "", []),
@@ -106,6 +116,11 @@ REFUSED: list[tuple[values.Shape, str, list[Any]]] = [
         "k@sentry.io/1 https://sentry.io/1 https://k@/1 https://k@sentry.io https://k@sentry.io/x"
         " ftp://k@sentry.io/1 https://k@[::1/1",
         [],
+    ),
+    (
+        addresses.otlp_endpoint,
+        "h:4318 grpc://h:4317 http:// http:///x http://h?key=1 http://h#x http://h:99999",
+        ["http://h\n", 4318],
     ),
     (
         addresses.redis_url,

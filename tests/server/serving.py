@@ -47,17 +47,12 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    # Standard error, where nothing of ours goes.
+    errors: Path
 
     def get(self, path: str, *, port: int | None = None, **headers: str) -> Answer:
         """Return a whole answer; underscores in header names become hyphens."""
-        connection = HTTPConnection("127.0.0.1", port or self.port, timeout=PATIENCE)
-        connection.request(
-            "GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()}
-        )
-        response = connection.getresponse()
-        answer = Answer(response.status, response.headers, response.read())
-        connection.close()
-        return answer
+        return ask(port or self.port, path, **headers)
 
     def connect(self) -> socket.socket:
         """Return a connection to write raw bytes on."""
@@ -83,12 +78,13 @@ class Server:
         return time.monotonic() - began
 
     def text(self) -> str:
-        """Return everything that was logged so far."""
-        return self.log.read_text()
+        """Return everything that was logged or printed so far."""
+        return self.log.read_text() + self.errors.read_text()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of one event."""
-        every = [json.loads(line) for line in self.text().splitlines()]
+        """Return the log lines of one event; one that is just being written isn't there yet."""
+        whole = [file.read_text().rpartition("\n")[0] for file in (self.log, self.errors)]
+        every = [json.loads(line) for text in whole for line in text.splitlines()]
         return [line for line in every if line["event"] == event]
 
 
@@ -97,22 +93,27 @@ def serving(
     folder: Path,
     *options: str,
     app: str | None = "tests.server.small:app",
-    port: int | None = None,
+    root: Path = ROOT,
     **variables: str,
 ) -> Iterator[Server]:
-    """Run gunicorn on an application until the block ends, answering from the first moment."""
-    port = port or free_port()
-    log = folder / f"log-{port}"
-    with log.open("wb") as output:
+    """Run gunicorn on an application until the block ends, answering from the first moment.
+
+    `root` is the project's folder, or that of a copy with other files. A port that isn't given
+    among the variables is a free one.
+    """
+    port = int(variables.setdefault("APP_SERVER_PORT", str(free_port())))
+    log, errors = folder / f"log-{port}", folder / f"errors-{port}"
+    with log.open("wb") as output, errors.open("wb") as error_output:
         process = subprocess.Popen(
             command(*options, app=app),
-            cwd=ROOT,
-            env=environment(folder, APP_SERVER_PORT=str(port), **variables),
-            stderr=output,
+            cwd=root,
+            env=environment(folder, **variables),
+            stdout=output,
+            stderr=error_output,
             # As in a terminal of its own: a test can press Ctrl-C for the whole group.
             start_new_session=True,
         )
-    server = Server(process, port, log)
+    server = Server(process, port, log, errors)
     try:
         wait_until(lambda: answers(server) or process.poll() is not None)
         if process.poll() is not None:
@@ -120,7 +121,7 @@ def serving(
         yield server
     finally:
         end(process)
-        canaries.hear("a server's log", log.read_bytes())
+        canaries.hear("a server's log", server.text().encode())
 
 
 def command(*options: str, app: str | None = None) -> list[str]:
@@ -139,6 +140,19 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
         "APP_LOG_FORMAT": "json",
         **variables,
     }
+
+
+def ask(port: int, path: str, **headers: str) -> Answer:
+    """Return a whole answer; underscores in header names become hyphens."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(
+            "GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()}
+        )
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
 
 
 def lives(process: psutil.Process) -> bool:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import gevent
 from flask import Flask, Response, request
+from gevent import monkey
 from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 
-from app.platform import db, errors, health, logging, worker
+from app.platform import connections, db, errors, health, logging
 from app.platform.edge import Edge
 from app.platform.errors import AppError
 from app.platform.gauges import Gauge
@@ -17,9 +18,11 @@ from app.platform.settings import load_settings
 DEADLINE_SECONDS = 1.5
 BODY_SECONDS = 1.0
 SEND_SECONDS = 1.0
+HEAD_SECONDS = 1.0
 
-# How long the server waits for a client that takes nothing: half a minute is too long for a test.
-worker.SEND_SECONDS = SEND_SECONDS
+# How long the server waits for slow clients: the real limits are too long for a test.
+connections.SEND_SECONDS = SEND_SECONDS
+connections.HEAD_SECONDS = HEAD_SECONDS
 settings = load_settings()
 logging.configure(settings)
 
@@ -32,7 +35,7 @@ def numbers() -> list[Gauge]:
 
 app = Flask(__name__)
 app.config["PROPAGATE_EXCEPTIONS"] = True
-health.install(app, settings, checks={}, gauges=numbers)
+health.install(app, settings, checks={}, gauges=[numbers])
 app.wsgi_app = Edge(
     app.wsgi_app,
     settings=settings,
@@ -77,6 +80,19 @@ def who() -> dict[str, object]:
 def sleeper(seconds: float) -> str:
     gevent.sleep(seconds)
     return "slept"
+
+
+@app.get("/block/<float:seconds>")
+def block(seconds: float) -> str:
+    monkey.get_original("time", "sleep")(seconds)
+    return "nobody else moved"
+
+
+@app.get("/database/<float:seconds>")
+def database(seconds: float) -> str:
+    with db.reading() as connection:
+        connection.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
+    return "asked"
 
 
 @app.get("/swallow")

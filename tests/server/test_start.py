@@ -2,6 +2,7 @@
 
 import base64
 import json
+import resource
 import secrets
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import make_url
 
@@ -55,10 +57,10 @@ def test_all_wrong_settings_are_told_at_once_before_the_bind(tmp_path: Path) -> 
             tmp_path, APP_SERVER_PORT=port, APP_SERVER_WORKERS="none", APP_LOG_LEVEL="loud"
         )
     assert ended.returncode == 78
-    assert "APP_SERVER_WORKERS" in ended.stderr
-    assert "APP_LOG_LEVEL" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "in use" not in ended.stderr
+    assert "APP_SERVER_WORKERS" in ended.stdout
+    assert "APP_LOG_LEVEL" in ended.stdout
+    assert "Traceback" not in ended.stdout
+    assert "in use" not in ended.stdout
 
 
 @pytest.mark.usefixtures("traced")
@@ -72,12 +74,14 @@ def test_in_production_the_problems_are_one_line_of_json(tmp_path: Path) -> None
         APP_SERVER_PORT="0",
     )
     assert ended.returncode == 78
-    line = json.loads(ended.stderr)
+    line = json.loads(ended.stdout)
+    assert ended.stderr == ""
     assert (line["event"], line["level"]) == ("settings_refused", "critical")
+    assert {"timestamp", "logger", "service", "version"} < line.keys()
     told = " ".join(line["problems"])
     assert "APP_SERVER_PORT" in told
     assert "APP_AUTH_JWT_SECRET" in told
-    assert short not in ended.stderr
+    assert short not in ended.stdout
 
 
 @pytest.mark.usefixtures("traced")
@@ -88,7 +92,7 @@ def test_more_connections_than_the_database_has_are_refused(
         given = variables(settings) | PRODUCTION
         ended = start(tmp_path, **given, APP_DATABASE_MAX_CONNECTIONS="1000")
     assert ended.returncode == 78
-    (problem,) = json.loads(ended.stderr)["problems"]
+    (problem,) = json.loads(ended.stdout)["problems"]
     assert "APP_DATABASE_MAX_CONNECTIONS" in problem
 
 
@@ -202,6 +206,17 @@ def test_the_metrics_have_an_address_of_their_own(tmp_path: Path) -> None:
         # Nothing else is there but the probes.
         assert server.get("/who", port=port).status == 404
         assert server.get("/health", port=port).status == 200
+
+
+def test_a_worker_may_open_files_for_all_its_connections(tmp_path: Path) -> None:
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+    try:
+        with serving(tmp_path) as server:
+            allowed, _ = psutil.Process(server.workers()[0]).rlimit(psutil.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+    assert allowed == 1500
 
 
 def test_nothing_warns_about_a_late_patch(tmp_path: Path) -> None:

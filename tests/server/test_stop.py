@@ -83,6 +83,7 @@ def test_a_stop_that_comes_while_a_worker_starts_is_not_lost(tmp_path: Path, num
             command(f"--config={configuration}", app="tests.server.small:app"),
             cwd=ROOT,
             env=environment(tmp_path, APP_SERVER_PORT=str(free_port())),
+            stdout=output,
             stderr=output,
         )
     try:
@@ -188,9 +189,20 @@ def drain(client: socket.socket) -> None:
         return
 
 
+# Without the check at the start, which refuses so short a time.
+SHORT_STOP = """
+exec(open("gunicorn.conf.py").read())
+graceful_timeout = 10
+del on_starting
+"""
+
+
 @pytest.mark.usefixtures("traced")
 def test_what_outlasts_the_graceful_time_is_cut_with_a_log_line(tmp_path: Path) -> None:
-    with serving(tmp_path, "--graceful-timeout=5") as server, server.connect() as client:
+    configuration = tmp_path / "short.conf.py"
+    configuration.write_text(SHORT_STOP)
+    option = f"--config={configuration}"
+    with serving(tmp_path, option) as server, server.connect() as client:
         client.sendall(b"GET /stream/10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         threading.Thread(target=drain, args=(client,), daemon=True).start()
         time.sleep(0.3)

@@ -46,7 +46,7 @@ def test_an_export_is_made_by_a_worker_and_its_job_carries_nothing_but_its_id(
     assert client.get(url, token=user.token).status_code == 202
     with working(empty_database, tmp_path) as worker:
         wait_until(lambda: client.get(url, token=user.token).status_code == 200, worker)
-        text_of_log = worker.log.read_text()
+        text_of_log = worker.text()
     assert user.email not in text_of_log
     assert str(user.id) not in text_of_log
 

@@ -12,9 +12,15 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from app import create_app
+from app.platform.settings import Settings
+from tests import people
+from tests.database import Databases, pool_on
 from tests.network import free_port
+from tests.people import TestUser
 from tests.system.external_postgres import external_postgres
 from tests.system.image_steps import Image, build
+from tests.system.senders import CREDITS, USERS
 
 COMMIT = "0123abc"
 # To make the image takes a minute: one process does all that needs it.
@@ -24,6 +30,7 @@ OF_THE_IMAGE = {
     "test_docs_page.py",
     "test_foreign_service.py",
     "test_image.py",
+    "test_systemd_units.py",
 }
 
 
@@ -75,3 +82,18 @@ def installation() -> Iterator[dict[str, str]]:
             "APP_SERVER_HOST": "127.0.0.1",
             "APP_SERVER_PORT": str(port),
         }
+
+
+@pytest.fixture
+def bank(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
+    """The settings of a database of this test's own, which the pool is on meanwhile."""
+    with databases.fresh(APP_LOG_LEVEL="info") as fresh, pool_on(fresh, instead_of=settings):
+        yield fresh
+    create_app(settings)
+
+
+@pytest.fixture
+def users(bank: Settings) -> list[TestUser]:
+    """Ten users with a thousand credits each, signed in."""
+    app = create_app(bank)
+    return [people.make_user(app, credits=CREDITS) for _ in range(USERS)]

@@ -32,6 +32,31 @@ def redis() -> str:
     return found
 
 
+def pgbouncer() -> str:
+    """Return the path of PgBouncer."""
+    # Debian puts it where only root's PATH leads.
+    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if found is None:
+        pytest.fail("PgBouncer is missing: apt install pgbouncer", pytrace=False)
+    return found
+
+
+def haproxy() -> str:
+    """Return the path of HAProxy."""
+    found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if found is None:
+        pytest.fail("HAProxy is missing: apt install haproxy", pytrace=False)
+    return found
+
+
+def systemd_analyze() -> str:
+    """Return the path of systemd's checker of units."""
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.fail("systemd-analyze is missing: apt install systemd", pytrace=False)
+    return found
+
+
 def postgresql() -> Path:
     """Return the folder with the programs of the newest PostgreSQL server, 15 or later."""
     versions = {
@@ -41,3 +66,11 @@ def postgresql() -> Path:
     if max(versions, default=0) < 15:
         pytest.fail("PostgreSQL 15 or later is missing: apt install postgresql", pytrace=False)
     return versions[max(versions)]
+
+
+def prometheus() -> tuple[str, str]:
+    """Return the paths of `prometheus` and `promtool`."""
+    server, tool = shutil.which("prometheus"), shutil.which("promtool")
+    if server is None or tool is None:
+        pytest.fail("Prometheus is missing: apt install prometheus", pytrace=False)
+    return server, tool

@@ -56,8 +56,8 @@ def external_postgres() -> Iterator[dict[str, str]]:
         try:
             run("psql", "--quiet", "-v", "ON_ERROR_STOP=1", "-f", str(ROLES), superuser)
             yield {
-                "APP_DATABASE_URL": _url("bursar_app", PASSWORDS["BURSAR_APP_PASSWORD"], port),
-                "APP_DATABASE_MIGRATION_URL": _url(
+                "APP_DATABASE_URL": url_of("bursar_app", PASSWORDS["BURSAR_APP_PASSWORD"], port),
+                "APP_DATABASE_MIGRATION_URL": url_of(
                     "bursar_owner", PASSWORDS["BURSAR_OWNER_PASSWORD"], port
                 ),
             }
@@ -67,5 +67,6 @@ def external_postgres() -> Iterator[dict[str, str]]:
         shutil.rmtree(folder)
 
 
-def _url(role: str, password: str, port: int) -> str:
+def url_of(role: str, password: str, port: int) -> str:
+    """Return the URL of the service's database."""
     return f"postgresql://{role}:{password}@127.0.0.1:{port}/bursar"

@@ -66,7 +66,9 @@ class Place:
 
     def start_web(self, port: int | None = None) -> Server:
         variables = self.variables | {"APP_SERVER_WORKERS": "2"}
-        context = serving(self.folder, app=None, port=port, **variables)
+        if port is not None:
+            variables["APP_SERVER_PORT"] = str(port)
+        context = serving(self.folder, app=None, **variables)
         return self.stack.enter_context(context)
 
     def start_worker(self) -> None:

@@ -1,21 +1,18 @@
 """Limits counted in a real Redis by two servers: exact, and nothing breaks while it is away."""
 
 import os
-import secrets
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
 from uuid import uuid4
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from app import create_app
@@ -25,56 +22,13 @@ from app.platform.redis_counters import RedisCounters
 from app.platform.settings import Settings
 from tests import people
 from tests.database import variables
-from tests.network import free_port
 from tests.people import PASSWORD, TestUser
 from tests.server.serving import Server, serving, wait_until
 from tests.server.visiting import Visitor, visitor_of_each_worker
-from tests.system import debian
+from tests.system.redis_server import RedisServer
 
 LOGIN = "/api/v1/auth/login"
 ME = "/api/v1/users/me"
-
-
-@dataclass
-class RedisServer:
-    """A server that can be ended, started again and stopped in its tracks."""
-
-    folder: Path
-    port: int = field(default_factory=free_port)
-    password: str = field(default_factory=lambda: secrets.token_hex(16))
-
-    @property
-    def url(self) -> str:
-        """Return its address, with the password."""
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
-
-    @property
-    def socket_url(self) -> str:
-        """Return the address of its Unix socket."""
-        return f"unix://{self.folder}/redis.sock?password={self.password}"
-
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        options = ["--port", str(self.port), "--requirepass", self.password, "--save", ""]
-        places = ["--dir", str(self.folder), "--unixsocket", f"{self.folder}/redis.sock"]
-        self.process = subprocess.Popen(
-            [debian.redis(), "--bind", "127.0.0.1", *options, *places],
-            stdout=subprocess.DEVNULL,
-        )
-        wait_until(self.answers)
-
-    def answers(self) -> bool:
-        """Tell whether it does."""
-        try:
-            with Redis.from_url(self.url) as client:
-                return bool(client.ping())
-        except RedisError:
-            return False
-
-    def end(self) -> None:
-        """End it, whatever state it is in."""
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture

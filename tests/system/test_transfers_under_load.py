@@ -6,44 +6,23 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from app import create_app
 from app.credits import verification
 from app.platform.settings import Settings
 from tests import people
-from tests.database import Databases, pool_on, variables
 from tests.people import TestUser
 from tests.server.serving import Server, serving
+from tests.system.senders import CLIENTS, CREDITS, USERS, Sender, look_up, same_service, together
 
 SECONDS = 6.0
-CLIENTS = 16
-USERS = 10
-CREDITS = 1000
-
-
-@pytest.fixture
-def bank(databases: Databases, settings: Settings, pool: None) -> Iterator[Settings]:
-    """The settings of a database of this test's own, which the pool is on meanwhile."""
-    with databases.fresh(APP_LOG_LEVEL="info") as fresh, pool_on(fresh, instead_of=settings):
-        yield fresh
-    create_app(settings)
-
-
-@pytest.fixture
-def users(bank: Settings) -> list[TestUser]:
-    """Ten users with a thousand credits each, signed in."""
-    app = create_app(bank)
-    return [people.make_user(app, credits=CREDITS) for _ in range(USERS)]
 
 
 @pytest.fixture
@@ -52,60 +31,6 @@ def live(bank: Settings, tmp_path: Path) -> Iterator[Server]:
     sizes = {"APP_SERVER_WORKERS": "2", "APP_DATABASE_MAX_CONNECTIONS": "8"}
     with serving(tmp_path, app=None, **same_service(bank), **sizes) as server:
         yield server
-
-
-def same_service(bank: Settings) -> dict[str, str]:
-    """Return what makes a server one with this process: database, secrets, issuer of tokens."""
-    return variables(bank) | {"APP_AUTH_ISSUER": bank.auth_issuer}
-
-
-class Sender:
-    """One client that sends random transfers, each with a key, until it is acknowledged."""
-
-    def __init__(self, port: int, users: list[TestUser], seed: int) -> None:
-        self.port, self.users, self.random = port, users, random.Random(seed)
-        self.connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        self.statuses: list[int] = []
-        self.acknowledged: list[UUID] = []
-        self.broken = 0
-
-    def run(self, seconds: float, *, retries: bool) -> None:
-        """Send for so long."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            sender, receiver = self.random.sample(self.users, 2)
-            body = {"to_user_id": str(receiver.id), "amount": self.random.randint(1, 400)}
-            status, answer = self.send(sender, body, retries=retries)
-            self.statuses.append(status)
-            if status == 201:
-                self.acknowledged.append(UUID(answer["id"]))
-        self.connection.close()
-
-    def send(self, sender: TestUser, body: Any, *, retries: bool) -> tuple[int, Any]:
-        """Send one transfer; when the connection breaks, send it again with the same key."""
-        headers = {
-            "Authorization": f"Bearer {sender.token}",
-            "Content-Type": "application/json",
-            "Idempotency-Key": str(uuid4()),
-        }
-        while True:
-            try:
-                self.connection.request(
-                    "POST", "/api/v1/credits/transfers", json.dumps(body), headers
-                )
-                response = self.connection.getresponse()
-                answer = json.loads(response.read())
-            except (OSError, HTTPException):
-                if not retries:
-                    raise
-                self.broken += 1
-                self.connection.close()
-                time.sleep(0.05)
-                continue
-            if response.status == 409 and answer["error"]["code"] == "IDEMPOTENCY_IN_PROGRESS":
-                time.sleep(0.05)
-                continue
-            return response.status, answer
 
 
 def watch_balances(bank: Settings, stop: threading.Event, seen: list[tuple[int, int]]) -> None:
@@ -120,19 +45,6 @@ def watch_balances(bank: Settings, stop: threading.Event, seen: list[tuple[int, 
             smallest, total = connection.execute(look).one()
             seen.append((int(smallest), int(total)))
             connection.rollback()
-
-
-def look_up(bank: Settings, statement: str) -> list[Any]:
-    """Return the first column of a query, as the owner."""
-    engine = create_engine(bank.database_migration_url, poolclass=NullPool)
-    with engine.connect() as connection:
-        return list(connection.execute(text(statement)).scalars())
-
-
-def together(work: Callable[[int], Any], count: int) -> list[Any]:
-    """Do something in many threads at once, and return what came of it."""
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(work, range(count)))
 
 
 def test_random_transfers_of_sixteen_clients_keep_the_books_right(

@@ -59,7 +59,7 @@ def test_a_worker_that_does_nothing_ends_at_once_whenever_it_is_told_to(
         with working(office.settings, tmp_path) as worker:
             time.sleep(wait)
             code, seconds = worker.end()
-            assert (code, seconds < 5) == (0, True), worker.log.read_text()
+            assert (code, seconds < 5) == (0, True), worker.text()
 
 
 def test_what_takes_too_long_is_handed_back_and_done_by_another_worker(

@@ -22,6 +22,7 @@ from app.keys import rotation
 from app.platform import db, migrations
 from app.platform.settings import Settings
 from app.upkeep import backup, programs
+from app.upkeep import drill as drills
 from app.upkeep.backup import BackupFailed
 from app.upkeep.programs import ProgramFailed
 from tests.banking import make_bank
@@ -163,6 +164,28 @@ def test_a_drill_refuses_a_file_that_is_not_whole(
     done = command(bank, "restore-drill", str(broken), "--server", databases.superuser_url)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Error: pg_restore failed: " in done.stderr
+
+
+def test_a_server_for_the_drill_that_is_none_is_refused_with_a_sentence(
+    bank: Settings, made: Path, command: Command
+) -> None:
+    for server, complaint in (
+        ("host=somewhere", "--server must begin with postgresql://"),
+        ("postgresql://nobody@127.0.0.1:1/nothing", "The server of the drill: connection to"),
+    ):
+        done = command(bank, "restore-drill", str(made), "--server", server)
+        assert done.returncode != 0
+        assert complaint in done.stderr
+
+
+def test_a_drill_without_a_server_of_its_own_asks_for_one(
+    bank: Settings, made: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the image, which brings no PostgreSQL."""
+    monkeypatch.setattr(drills, "wheel", lambda: None)
+    done = command(bank, "restore-drill", str(made))
+    assert done.returncode == 1
+    assert "Error: There is no PostgreSQL for the drill: name one with --server" in done.stderr
 
 
 def test_what_is_in_the_way_of_a_backup_is_said_and_nothing_is_left_behind(

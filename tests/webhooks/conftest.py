@@ -8,13 +8,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import Row
 
-from app.platform.actor import Actor
-from app.webhooks import service
-from tests import canaries
+from tests import hooks
 from tests.webhooks.listening import Receiver, listening
 
 Sql = Callable[..., list[Row[Any]]]
-OPERATOR = Actor(kind="cli")
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +25,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
 def make_webhook(app: Flask, sql: Sql) -> Iterator[Callable[..., dict[str, Any]]]:
     """A function that makes a webhook; before and after the test there is none."""
     clear(sql)
-
-    def make(url: str = "http://127.0.0.1:9/", *events: str) -> dict[str, Any]:
-        made = service.create(
-            actor=OPERATOR, url=url, events=events or ("*",), description=None, active=True
-        )
-        canaries.watch(made["secret"])
-        return made
-
-    yield make
+    yield hooks.make_webhook
     clear(sql)
 
 

@@ -21,9 +21,10 @@ from app.webhooks.intake import take_in
 from app.webhooks.values import JITTER, LEASE, OVERLAP, WAITS, Failure
 from tests import canaries
 from tests.credits.sending import send
+from tests.hooks import OPERATOR
 from tests.people import TestUser
 from tests.racing import ROUNDS, at_once
-from tests.webhooks.conftest import OPERATOR, deliveries
+from tests.webhooks.conftest import deliveries
 from tests.webhooks.listening import Got, Receiver
 
 MakeUser = Callable[..., TestUser]

@@ -211,7 +211,11 @@ def test_the_parts_of_an_address_are_what_is_called_and_asked_for() -> None:
         assert found.secure
 
 
-def test_plain_http_is_for_development(settings: Settings) -> None:
+def test_plain_http_is_for_development_also_for_old_webhooks(
+    names: Answers, settings: Settings
+) -> None:
+    names(["93.184.216.34"])
+    assert failure("http://app.example.com/") == "address_refused"
     destinations.configure(replace(settings, env="development", webhooks_allow_private=True))
     check("http://127.0.0.1:9/")
     check("http://app.example.com/")

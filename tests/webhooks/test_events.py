@@ -1,12 +1,13 @@
 """Each change tells one event, in its transaction, with the resource as the API shows it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Row
+from sqlalchemy import Engine, Row, text
 
 from app.auth import suspension
 from app.credits import holds, service
@@ -24,6 +25,7 @@ from tests.orders.buying import order_of, place, step
 from tests.people import TestUser
 from tests.shop import make_product
 from tests.support.leaving import ME, let_go, past_undo, undo
+from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 from tests.webhooks.conftest import deliveries
 
 MakeUser = Callable[..., TestUser]
@@ -279,6 +281,21 @@ def test_each_webhook_gets_what_it_wants_and_nobody_twice(
         assert sorted(found) == sorted(all_of_them & (events if "*" not in events else all_of_them))
     shared = sql("SELECT count(*) FROM webhook_events")
     assert shared == [(2,)]
+
+
+def test_a_webhook_that_is_deleted_meanwhile_stops_nobody(
+    make_user: MakeUser, make_webhook: MakeWebhook, sql: Sql, owner_engine: Engine
+) -> None:
+    """Seen failing without the lock on the webhooks: their rows were gone for the deliveries."""
+    gone, there = make_webhook()["id"], make_webhook()["id"]
+    make_user()
+    with ThreadPoolExecutor(1) as thread:
+        with transaction_of_another(owner_engine) as other:
+            other.execute(text("DELETE FROM webhooks WHERE id = :id"), {"id": gone})
+            taken = thread.submit(take_in)
+            wait_until_somebody_waits_for(other)
+        assert taken.result(10) == 1
+    assert [row.webhook_id for row in sql("SELECT webhook_id FROM webhook_deliveries")] == [there]
 
 
 def test_an_event_that_only_a_newer_worker_knows_stays(sql: Sql, make_webhook: MakeWebhook) -> None:

@@ -1,13 +1,14 @@
 """Administrators make, change and delete webhooks, and see what became of each delivery."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import time_machine
-from sqlalchemy import Row
+from sqlalchemy import Engine, Row, text
 
 from app.keys import master
 from app.platform import clock
@@ -20,6 +21,7 @@ from tests import people
 from tests.client import Client, new_key
 from tests.people import TestUser
 from tests.racing import at_once
+from tests.watching import transaction_of_another, wait_until_somebody_waits_for
 from tests.webhooks.conftest import clear
 from tests.webhooks.listening import Receiver
 
@@ -172,6 +174,22 @@ def test_a_webhook_is_deleted_with_what_waits_for_it_once(
         api("POST", f"{path}/deliveries/{uuid4()}/replay"),
     ):
         assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_a_twin_of_a_running_change_is_told_to_come_back(
+    api: Callable[..., Any], owner_engine: Engine, method: str
+) -> None:
+    path, key = f"/{api('POST', url=URL, events=['order.paid']).json['id']}", new_key()
+    body = {"active": False} if method == "PATCH" else {}
+    with ThreadPoolExecutor(1) as thread:
+        with transaction_of_another(owner_engine) as other:
+            other.execute(text("SELECT FROM webhooks FOR UPDATE"))
+            first = thread.submit(api, method, path, key=key, **body)
+            wait_until_somebody_waits_for(other)
+            twin = api(method, path, key=key, **body)
+            assert (twin.status_code, twin.headers["Retry-After"]) == (409, "1")
+        assert first.result(10).status_code in (200, 204)
 
 
 def test_an_answer_with_a_secret_is_stored_under_no_key(api: Callable[..., Any]) -> None:

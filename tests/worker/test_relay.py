@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.platform import outbox
+from app.platform import outbox, tracing
 from app.platform.db import transaction
 from app.platform.ids import new
 from app.worker.relay import BATCH, TASKS, relay
@@ -20,6 +20,20 @@ def test_an_event_becomes_one_job_that_holds_an_id_and_nothing_else(office: Offi
     (job,) = office.jobs()
     assert (job.task_name, job.status, job.attempts) == ("mail.deliver", "todo", 0)
     assert job.args == {"subject_id": str(mail_id)}
+
+
+def test_a_job_goes_on_in_the_trace_that_its_event_was_left_in(office: Office) -> None:
+    sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    scope = tracing.begin(sent)
+    assert scope is not None
+    (followed,) = office.ask()
+    scope.end("POST", failed=False, facts={})
+    (other,) = office.ask()
+    assert relay() == 2
+    assert sorted((job.args for job in office.jobs()), key=len) == [
+        {"subject_id": str(other)},
+        {"subject_id": str(followed), "traceparent": sent},
+    ]
 
 
 def test_an_event_is_there_only_if_its_transaction_is(office: Office) -> None:

@@ -51,7 +51,7 @@ def test_a_mail_that_fails_is_tried_again_until_it_is_dead_and_an_operator_can_r
         (received,) = server.mails()
         assert str(mail_id) in received.mail["Message-ID"]
         assert command(office.settings, "mail", "list").stdout == "0 waiting; 0 given up.\n"
-        assert "example.com" not in worker.log.read_text()
+        assert "example.com" not in worker.text()
 
 
 def test_a_mail_that_is_refused_is_dead_at_once(office: Office, tmp_path: Path) -> None:

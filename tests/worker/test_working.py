@@ -30,7 +30,7 @@ def test_mails_are_delivered_soon_and_one_line_tells_of_each_job(
         code, seconds = worker.end()
         assert code == 0
         assert seconds < 10
-        text = worker.log.read_text()
+        text = worker.text()
     assert [line["event"] for line in worker.lines("worker_stopped")] == ["worker_stopped"]
     assert "example.com" not in text
     # What the libraries have to say at the start, and of each step, is no news.

@@ -25,10 +25,16 @@ class Worker:
 
     process: subprocess.Popen[bytes]
     log: Path
+    # Standard error, where its start writes until it is known to be a server.
+    errors: Path
+
+    def text(self) -> str:
+        """Return everything that was logged or printed so far."""
+        return self.errors.read_text() + self.log.read_text()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log lines of one event."""
-        every = [json.loads(line) for line in self.log.read_text().splitlines()]
+        every = [json.loads(line) for line in self.text().splitlines()]
         return [line for line in every if line["event"] == event]
 
     def until(self, event: str, *, times: int = 1, patience: float = PATIENCE) -> dict[str, Any]:
@@ -51,15 +57,17 @@ def working(
     """Run a worker on a database of the tests until the block ends, up from the first moment."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("APP_")}
     log = folder / f"worker-{time.monotonic_ns()}"
-    with log.open("wb") as output:
+    errors = log.with_suffix(".errors")
+    with log.open("wb") as output, errors.open("wb") as error_output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flask", "worker", *options],
             cwd=PROJECT_ROOT,
             env=kept | variables(settings) | {"APP_LOG_FORMAT": "json"} | more,
             stdin=subprocess.DEVNULL,
-            stderr=output,
+            stdout=output,
+            stderr=error_output,
         )
-    worker = Worker(process, log)
+    worker = Worker(process, log, errors)
     try:
         if wait:
             worker.until("worker_started")
@@ -68,12 +76,12 @@ def working(
         if process.poll() is None:
             process.kill()
             process.wait()
-        canaries.hear("what a worker says", log.read_bytes())
+        canaries.hear("what a worker says", log.read_bytes() + errors.read_bytes())
 
 
 def wait_until(fact: Callable[[], object], *workers: Worker, patience: float = PATIENCE) -> None:
     """Wait until something is so; a failure shows what the workers wrote."""
     end = time.monotonic() + patience
     while not fact():
-        assert time.monotonic() < end, "\n".join(worker.log.read_text() for worker in workers)
+        assert time.monotonic() < end, "\n".join(worker.text() for worker in workers)
         time.sleep(0.05)

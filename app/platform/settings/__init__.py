@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from app.platform.settings.project import PROJECT_ROOT, VERSION
 from app.platform.settings.rules import PRODUCTION, broken_rules, complete
 from app.platform.settings.sources import PREFIX, Sources
-from app.platform.settings.table import ENVIRONMENTS, PROJECT_ROOT, VERSION, Settings
+from app.platform.settings.table import ENVIRONMENTS, Settings
 
 __all__ = [
     "DECLARED",

@@ -7,9 +7,12 @@ repeats it.
 import ipaddress
 import re
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from marshmallow import ValidationError
+
+# Where OTLP over HTTP takes traces (OTLP specification, "OTLP/HTTP Request").
+TRACES = "/v1/traces"
 
 
 def host(raw: Any) -> str:
@@ -99,17 +102,35 @@ def sentry_dsn(raw: Any) -> str:
     raise ValidationError("must be a Sentry DSN: https://<key>@<host>/<number of the project>")
 
 
+def otlp_endpoint(raw: Any) -> str:
+    """Take the address of an OpenTelemetry collector; it comes out as that of its traces.
+
+    Raises ValidationError.
+    """
+    parts = split(raw)
+    if (
+        parts
+        and parts.scheme in ("http", "https")
+        and parts.hostname
+        and is_host(parts.hostname)
+        and not (parts.query or parts.fragment)
+    ):
+        return str(raw).rstrip("/").removesuffix(TRACES) + TRACES
+    raise ValidationError("must be the address of a collector, such as http://127.0.0.1:4318")
+
+
 def database_url(raw: Any) -> str:
     """Take a PostgreSQL URL; it comes out with the psycopg2 driver, whichever way it was spelled.
 
     A plain `postgresql://` means psycopg 3 to SQLAlchemy, which would block the whole worker while
-    it waits.
+    it waits. Several hosts come out in the query, where SQLAlchemy and libpq both understand them.
 
     Raises ValidationError.
     """
     scheme, _, rest = raw.partition("://") if isinstance(raw, str) else ("", "", "")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
         raise ValidationError("must begin with postgresql://; Bursar runs on PostgreSQL only")
+    rest = _hosts_in_query(rest)
     # What stands in the wrong place here is most often a piece of a password with / ? # or @ in it.
     parts = split(f"postgresql://{rest}")
     if (
@@ -124,6 +145,26 @@ def database_url(raw: Any) -> str:
             " of the user name and the password percent-encoded"
         )
     return f"postgresql+psycopg2://{rest}"
+
+
+def _hosts_in_query(rest: str) -> str:
+    """Move several hosts, `user@a:5432,b/database`, into the query of a URL without its scheme.
+
+    Anything else comes back as it is. Unless it is said otherwise the one that takes writes counts:
+    the others are standbys of it.
+    """
+    user, several, path = r"(?P<user>[^/?#]*@)?", r"[^/?#@]*,[^/?#@]*", r"(?P<path>/[^?#]*)"
+    found = re.fullmatch(rf"{user}(?P<several>{several}){path}(\?(?P<query>[^#]*))?", rest)
+    places = [split(f"//{place}") for place in found["several"].split(",")] if found else []
+    hosts = [place.hostname or "" for place in places if place]
+    if found is None or len(hosts) < len(places) or not all(map(is_host, hosts)):
+        return rest
+    query = {"host": ",".join(hosts), "target_session_attrs": "read-write"}
+    ports = [str(place.port or "") for place in places if place]
+    if any(ports):
+        query["port"] = ",".join(ports)
+    query |= dict(parse_qsl(found["query"] or ""))
+    return f"{found['user'] or ''}{found['path']}?{urlencode(query, safe=',:')}"
 
 
 def redis_url(raw: Any) -> str:

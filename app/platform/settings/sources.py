@@ -24,10 +24,6 @@ PREFIX = "APP_"
 FILE_SUFFIX = "_FILE"
 SECRET_FILE_LIMIT = 65_536
 
-# Settings of the contract whose features aren't in this version: an operator who sets one would
-# believe that it works.
-NOT_YET = frozenset({"APP_OTLP_ENDPOINT"})
-
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -160,7 +156,7 @@ class Sources:
         """
         for variable in sorted(variables):
             if variable.startswith(PREFIX):
-                self._check_name(variable, variables[variable], place)
+                self._check_name(variable, place)
         for name in self.shapes:
             variable = PREFIX + name.upper()
             text = variables.get(variable, "")
@@ -174,17 +170,14 @@ class Sources:
             else:
                 self.add(name, text, variable + place)
 
-    def _check_name(self, variable: str, value: str, place: str) -> None:
+    def _check_name(self, variable: str, place: str) -> None:
         """Say what is wrong with the name of a variable, if anything is."""
         bare = variable.removesuffix(FILE_SUFFIX)
         declared = {PREFIX + name.upper() for name in self.shapes}
         secrets = {PREFIX + name.upper() for name in self.secrets}
         if variable in declared or (bare in secrets and variable != bare):
             return
-        if bare in NOT_YET:
-            if value.strip():
-                self.problems.append(f"{variable}{place} is not in this version yet; remove it.")
-        elif bare in declared:
+        if bare in declared:
             self.problems.append(f"{variable}{place}: only secrets come as files; set {bare}.")
         else:
             # Only a start that fails pays for this import.

@@ -4,21 +4,15 @@ Variables and keys of config/*.toml follow from it, and a test holds README's ta
 field `server_port` is APP_SERVER_PORT, and `port` in the section `[server]`.
 """
 
-from configparser import ConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.platform.settings import addresses, mail, values
+from app.platform.settings.project import VERSION
 from app.platform.settings.rules import PRODUCTION
 
-PROJECT_ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENTS = ("development", "test", "staging", "production")
-
-# The version stands once, in setup.cfg.
-_setup = ConfigParser(interpolation=None)
-_setup.read(PROJECT_ROOT / "setup.cfg", encoding="utf-8")
-VERSION = _setup["metadata"]["version"]
 
 
 def about(shape: values.Shape, description: str, *, absent: str = "") -> dict[str, Any]:
@@ -43,6 +37,16 @@ class Settings:
     server_port: int = field(metadata=about(values.number(1, 65_535), "Port to listen on."))
     server_workers: int = field(
         metadata=about(values.number(1, 512), "Worker processes.", absent="usable CPUs")
+    )
+    server_drain_seconds: float = field(
+        metadata=about(
+            values.seconds(0, 600),
+            "Seconds that `/ready` says 503 before a stop begins, for balancers; 5 in staging and"
+            " production.",
+        )
+    )
+    server_stop_seconds: float = field(
+        metadata=about(values.seconds(1, 3_600), "Seconds after SIGTERM until somebody kills it.")
     )
     server_trusted_proxies: int = field(
         metadata=about(
@@ -70,7 +74,8 @@ class Settings:
         repr=False,
         metadata=about(
             addresses.database_url,
-            "PostgreSQL 15 or newer: `postgresql://user:password@host:5432/database`.",
+            "PostgreSQL 15 or newer: `postgresql://user:password@host:5432/database`; with several"
+            " hosts, `@first:5432,second:5432/`, the one that takes writes.",
             absent="embedded PostgreSQL; required in staging and production",
         ),
     )
@@ -81,6 +86,13 @@ class Settings:
             "The same database as its tables' owner, without a pooler in between.",
             absent="`APP_DATABASE_URL`",
         ),
+    )
+    database_pooler: bool = field(
+        metadata=about(
+            values.switch,
+            "Whether `APP_DATABASE_URL` leads to a pooler in transaction mode, such as PgBouncer:"
+            " true or false.",
+        )
     )
     database_max_connections: int | None = field(
         default=None,
@@ -213,6 +225,12 @@ class Settings:
     log_format: str = field(
         metadata=about(values.choice("json", "pretty"), "json, or pretty as in development.")
     )
+    log_slow_query_ms: int = field(
+        metadata=about(
+            values.number(1, 600_000),
+            "Milliseconds after which a statement gets a line in the log.",
+        )
+    )
     metrics_bind: str | None = field(
         default=None,
         metadata=about(
@@ -224,10 +242,32 @@ class Settings:
         repr=False,
         metadata=about(values.VISIBLE, "Bearer token that `/metrics` asks for.", absent="none"),
     )
+    worker_metrics_bind: str | None = field(
+        default=None,
+        metadata=about(
+            addresses.host_and_port,
+            "Address of the `/metrics` and `/health` of `flask worker`: `127.0.0.1:9101`.",
+            absent="none",
+        ),
+    )
     sentry_dsn: str | None = field(
         default=None,
         repr=False,
         metadata=about(addresses.sentry_dsn, "Where unexpected errors go.", absent="none"),
+    )
+    otlp_endpoint: str | None = field(
+        default=None,
+        repr=False,
+        metadata=about(
+            addresses.otlp_endpoint,
+            "Where traces go, by OTLP over HTTP: `http://127.0.0.1:4318`.",
+            absent="none",
+        ),
+    )
+    otlp_sample_ratio: float = field(
+        metadata=about(
+            values.share, "Share of the traces that begin here which are kept, from 0 to 1."
+        )
     )
     build_commit: str | None = field(
         default=None,

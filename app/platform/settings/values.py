@@ -58,6 +58,21 @@ def seconds(low: float, high: float) -> Shape:
     return shape
 
 
+def share(raw: Any) -> float:
+    """Take a number from 0 to 1.
+
+    Raises ValidationError.
+    """
+    plain = (
+        re.fullmatch(r"[0-9](\.[0-9]{1,10})?", raw)
+        if isinstance(raw, str)
+        else type(raw) in (int, float)
+    )
+    if not plain or not 0 <= float(raw) <= 1:
+        raise ValidationError("must be a number from 0 to 1")
+    return float(raw)
+
+
 def switch(raw: Any) -> bool:
     """Take true or false, whatever its case.
 

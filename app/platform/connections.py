@@ -1,0 +1,149 @@
+"""Keeps slow clients from holding what others need: limits of time, and room for newcomers.
+
+A connection waits for its client in three ways: between requests, within a request's head or body,
+and while the client takes an answer. Each costs memory and one of the worker's connections and
+nothing else, so limits may be generous; what ends a flood of slow clients is `make_room`.
+"""
+
+import errno
+import socket
+from math import inf
+from time import monotonic
+from typing import Any
+
+from app.platform import overload
+
+# From the first byte of a request's head to its last, and for a new connection from its start.
+HEAD_SECONDS = 10.0
+# A stream ends when the client takes nothing for this long, or less than a slow telephone could.
+SEND_SECONDS = 30.0
+SLOWEST_BYTES_PER_SECOND = 4096
+# So many connections are kept free for newcomers, as long as others only wait for their clients.
+SPARE = 16
+
+
+class Connection:
+    """A client's socket as gunicorn's parser sees it, and what is known of the client.
+
+    `since` is the moment from which it waits for its client, `inf` while it doesn't; at `ends` the
+    wait is over.
+    """
+
+    __slots__ = ("_between", "_client", "_keep_seconds", "_sending", "ends", "since")
+
+    def __init__(self, client: Any, *, keep_seconds: float) -> None:
+        """Wrap a new connection, which may be idle for `keep_seconds` between requests."""
+        self._client, self._keep_seconds = client, keep_seconds
+        self._between, self._sending = True, False
+        self.since = monotonic()
+        self.ends = self.since + HEAD_SECONDS
+
+    def recv(self, size: int) -> bytes:
+        """Return what the client sent; in a crowd whole requests are refused before they are read.
+
+        Returns nothing when the client or a limit has ended the connection.
+        """
+        if self._between:
+            return self._first_bytes(size)
+        if self.since != inf:
+            # The rest of a head, which counts as one wait however often a byte comes.
+            return bytes(self._client.recv(size))
+        self.since = monotonic()
+        data = self._client.recv(size)
+        self.since = inf
+        return bytes(data)
+
+    def begin_answer(self) -> None:
+        """Note that the request's head is here; the edge has limits for what follows."""
+        self.since = self.ends = inf
+        self._client.settimeout(SEND_SECONDS)
+
+    def end_answer(self, *, buffered: bool) -> None:
+        """Note that the client has its answer; `buffered` says that a next head has begun."""
+        self._client.settimeout(None)
+        self._between = not buffered
+        self.since = monotonic()
+        self.ends = self.since + (HEAD_SECONDS if buffered else self._keep_seconds)
+
+    def send_all(self, data: bytes) -> None:
+        """Send, as long as the client takes enough of it.
+
+        Raises ConnectionResetError when it doesn't.
+        """
+        # `sendall` of the socket counts its timeout over the whole; here each piece that the
+        # client takes starts it anew.
+        begun = self.since = monotonic()
+        self._sending, rest = True, memoryview(data)
+        try:
+            while rest := rest[self._client.send(rest) :]:
+                taken = len(data) - len(rest)
+                if monotonic() - begun > SEND_SECONDS + taken / SLOWEST_BYTES_PER_SECOND:
+                    raise TimeoutError
+        except TimeoutError as error:
+            raise ConnectionResetError(errno.ECONNRESET, "the client takes too little") from error
+        finally:
+            self._sending, self.since = False, inf
+
+    def _first_bytes(self, size: int) -> bytes:
+        """Return where a request begins, having answered those that there is no time for."""
+        while data := self._client.recv(size):
+            refusal = overload.refusal(data)
+            if refusal is None:
+                break
+            self._sending = True
+            sent = self._client.send(refusal.answer)
+            self._sending = False
+            if refusal.closes or sent < len(refusal.answer):
+                return b""
+            self.since = monotonic()
+            self.ends = self.since + self._keep_seconds
+        self._between = False
+        self.ends = min(self.ends, monotonic() + HEAD_SECONDS)
+        return bytes(data)
+
+    def hang_up(self) -> None:
+        """End the wait. What has arrived already is still read, and answered."""
+        try:
+            self._client.shutdown(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
+        except OSError:
+            return
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+class Connections:
+    """All connections of a worker."""
+
+    def __init__(self, most: int) -> None:
+        """Start with none; `most` is how many there can be."""
+        self._most = most
+        self._all: set[Connection] = set()
+
+    def add(self, connection: Connection) -> None:
+        """Take in a new one, and make room for more if need be."""
+        self._all.add(connection)
+        if len(self._all) > self._most - SPARE:
+            self._make_room()
+
+    def discard(self, connection: Connection) -> None:
+        """Forget one that has ended."""
+        self._all.discard(connection)
+
+    def end_overdue(self) -> None:
+        """Hang up on all clients whose time is over."""
+        now = monotonic()
+        for connection in [each for each in self._all if each.ends < now]:
+            connection.ends = inf
+            connection.hang_up()
+
+    def waiting_since(self, moment: float) -> list[Connection]:
+        """Return those that have waited for a request since `moment` or longer."""
+        return [each for each in self._all if each.ends != inf and each.since <= moment]
+
+    def _make_room(self) -> None:
+        """Hang up on the client that keeps its connection waiting longest."""
+        longest = min(self._all, key=lambda each: each.since)
+        if longest.since != inf:
+            longest.since = longest.ends = inf
+            longest.hang_up()

@@ -1,0 +1,198 @@
+"""What happens while too many wait for the database: everybody else hears so at once."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import NullPool, create_engine, text
+
+from app import create_app
+from app.platform.security_headers import SECURITY_HEADERS
+from app.platform.settings import Settings
+from app.platform.turns import SHORTEST, WINDOW_SECONDS
+from tests import people, tracing
+from tests.database import Databases, pool_on, variables
+from tests.server.serving import Server, read_all, read_answer, serving, wait_until
+
+CONNECTIONS = 2
+ME = b"GET /api/v1/users/me HTTP/1.1\r\nHost: localhost\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LOGIN = b"POST /api/v1/auth/login HTTP/1.1\r\nContent-Type: application/json\r\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """A server whose database holds everybody up, and those who wait there."""
+
+    server: Server
+    me: bytes
+    waiting: list[socket.socket]
+
+    def refused(self) -> tuple[bytes, bytes]:
+        """Return head and body of what a newcomer gets."""
+        with self.server.connect() as client:
+            client.sendall(self.me)
+            return read_answer(client)
+
+
+@pytest.fixture(scope="module")
+def bank(databases: Databases, settings: Settings, pool: None) -> Iterator[tuple[Settings, str]]:
+    """The settings of a database of its own, and a token of the user in it."""
+    with databases.fresh(APP_LOG_LEVEL="info") as fresh:
+        with pool_on(fresh, instead_of=settings):
+            token = people.make_user(create_app(fresh)).token
+        create_app(settings)
+        yield fresh, token
+
+
+@pytest.fixture(scope="module")
+def live(bank: tuple[Settings, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    given = (
+        variables(bank[0])
+        | tracing.variables()
+        | {
+            "APP_AUTH_ISSUER": bank[0].auth_issuer,
+            "APP_DATABASE_MAX_CONNECTIONS": str(CONNECTIONS),
+            "APP_DATABASE_ACQUIRE_TIMEOUT": "20",
+        }
+    )
+    with serving(tmp_path_factory.mktemp("crowd"), app=None, **given) as server:
+        yield server
+
+
+@contextmanager
+def locked(bank: Settings) -> Iterator[None]:
+    """Let nobody read login sessions while the block runs."""
+    engine = create_engine(bank.database_migration_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE login_sessions"))
+        yield
+
+
+@pytest.fixture
+def crowd(bank: tuple[Settings, str], live: Server) -> Iterator[Crowd]:
+    """So many who wait that the next one is refused; they are let go at the end."""
+    me = ME + b"Authorization: Bearer " + bank[1].encode() + b"\r\n\r\n"
+    with ExitStack() as ends, locked(bank[0]):
+        waiting: list[socket.socket] = []
+        while not (waiting and is_readable(waiting[-1])):
+            assert len(waiting) < 60
+            waiting.append(ends.enter_context(live.connect()))
+            waiting[-1].sendall(me)
+            time.sleep(2 * WINDOW_SECONDS)
+        assert len(waiting) > CONNECTIONS + SHORTEST
+        yield Crowd(server=live, me=me, waiting=waiting)
+    wait_until(lambda: exchange(live, me).startswith(b"HTTP/1.1 200"))
+
+
+def is_readable(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+    finally:
+        client.settimeout(20)
+
+
+def exchange(server: Server, request: bytes) -> bytes:
+    """Return the whole answer to one request, whose connection is then closed."""
+    with server.connect() as client:
+        client.sendall(request)
+        return b"\r\n\r\n".join(read_answer(client))
+
+
+def test_a_newcomer_is_refused_at_once_like_by_every_other_error(crowd: Crowd) -> None:
+    begun = time.monotonic()
+    head, body = crowd.refused()
+    # A tenth of a second; the rest is for a machine that is busy with other tests.
+    assert time.monotonic() - begun < 1
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    error = json.loads(body)["error"]
+    assert error["code"] == "OVERLOADED"
+    assert headers["X-Request-Id"] == error["request_id"]
+    assert len(error["request_id"]) == 32
+    assert (headers["Retry-After"], headers["Cache-Control"]) == ("1", "no-store")
+    assert headers["Content-Type"] == "application/json"
+    assert set(SECURITY_HEADERS) <= set(headers.items())
+    assert json.loads(crowd.refused()[1])["error"]["request_id"] != error["request_id"]
+    wait_until(lambda: crowd.server.lines("overloaded"))
+    assert crowd.server.lines("overloaded")[0]["refused"] > 0
+
+
+def test_the_connection_of_a_refused_request_serves_the_next_one(crowd: Crowd) -> None:
+    with crowd.server.connect() as client:
+        for _ in range(2):
+            client.sendall(crowd.me)
+            assert read_answer(client)[0].startswith(b"HTTP/1.1 503")
+        client.sendall(HEALTH)
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+        client.sendall(crowd.me.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert b"Connection: close" in read_all(client)
+
+
+def test_health_is_answered_in_a_crowd(crowd: Crowd) -> None:
+    assert crowd.server.get("/health").status == 200
+    assert crowd.server.get("/metrics").status in {200, 404}
+
+
+def test_what_is_unusual_is_refused_on_the_ordinary_way(crowd: Crowd) -> None:
+    answer = exchange(crowd.server, ME + b"X-Request-Id: mine\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"X-Request-Id: mine" in answer
+    problem = exchange(crowd.server, ME + b"Accept: application/problem+json\r\n\r\n")
+    assert b"application/problem+json" in problem
+    with crowd.server.connect() as client:
+        client.sendall(ME)
+        time.sleep(0.1)
+        client.sendall(b"\r\n")
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 503")
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 100"])
+def test_a_request_in_the_unread_body_of_another_gets_no_answer(
+    crowd: Crowd, framing: bytes
+) -> None:
+    with crowd.server.connect() as client:
+        client.sendall(LOGIN + b"Host: localhost\r\n" + framing + b"\r\n\r\n")
+        head, _ = read_answer(client)
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b"Connection: close" in head
+        client.sendall(HEALTH)
+        assert read_all(client) == b""
+
+
+def test_nor_does_one_that_goes_on_with_a_head_that_has_begun(crowd: Crowd) -> None:
+    with crowd.server.connect() as client:
+        client.sendall(HEALTH + b"GET /health HTTP/1.1\r\nX-Begun: ")
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+        client.sendall(crowd.me)
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+
+
+def test_nor_does_one_in_the_body_of_a_request_for_another_host(live: Server) -> None:
+    with live.connect() as client:
+        client.sendall(LOGIN + b"Host: evil.example\r\nContent-Length: 100\r\n\r\n")
+        head, _ = read_answer(client)
+        assert head.startswith(b"HTTP/1.1 400")
+        client.sendall(HEALTH)
+        assert read_all(client) == b""
+
+
+def test_who_waits_is_answered_once_the_database_is_free(
+    bank: tuple[Settings, str], live: Server
+) -> None:
+    me = ME + b"Authorization: Bearer " + bank[1].encode() + b"\r\n\r\n"
+    with ExitStack() as ends:
+        with locked(bank[0]):
+            waiting = [ends.enter_context(live.connect()) for _ in range(6)]
+            for client in waiting:
+                client.sendall(me)
+            time.sleep(0.3)
+        for client in waiting:
+            assert read_answer(client)[0].startswith(b"HTTP/1.1 200")

@@ -1,0 +1,97 @@
+"""Sets up what is attacked: PostgreSQL with fsync, and the service with settings of production."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from app import create_app
+from app.platform import migrations
+from app.platform.embedded_postgres import EmbeddedPostgres
+from app.platform.settings import PROJECT_ROOT, load_settings
+from benchmarks.people import fill
+from benchmarks.stage import environment, free_port, server
+from tests.server.serving import Answer, ask, lives
+
+WORKERS = 2
+BUSY = """
+import time
+begun, spent = time.monotonic(), time.process_time()
+while time.monotonic() - begun < 1:
+    pass
+print((time.process_time() - spent) / (time.monotonic() - begun))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """The running service, and who uses it."""
+
+    port: int
+    master: int
+    members: Path
+    password: str
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes of the workers."""
+        children = psutil.Process(self.master).children()
+        return sorted((each for each in children if lives(each)), key=lambda each: each.pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the workers have had."""
+        times = [worker.cpu_times() for worker in self.workers()]
+        return sum(each.user + each.system for each in times)
+
+    def get(self, path: str) -> Answer:
+        """Return an answer that came on a connection of its own."""
+        return ask(self.port, path)
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """Give the running service, and end and remove everything afterwards.
+
+    Raises EmbeddedPostgresError or RuntimeError.
+    """
+    (PROJECT_ROOT / "var").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="soak-", dir=PROJECT_ROOT / "var"))
+    # As root the database runs as another user, who must be able to pass through.
+    folder.chmod(0o711)
+    port = free_port()
+    # The limits are those of the benchmarks: all of it comes from one address, of few users.
+    given = environment(folder, port) | {
+        "APP_SERVER_WORKERS": str(WORKERS),
+        "APP_AUTH_ACCESS_SECONDS": "86400",
+    }
+    settings = load_settings(given)
+    database = EmbeddedPostgres.start(folder, say=lambda _: None)
+    try:
+        migrations.upgrade(settings)
+        people = fill(settings, create_app(settings), folder=folder, repetitions=0)
+        ready, log = f"http://127.0.0.1:{port}/ready", folder / "service.log"
+        with server(["gunicorn"], given, address=ready, log=log) as master:
+            yield Stage(port=port, master=master, members=people.members, password=people.password)
+    finally:
+        database.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def idle_share() -> float:
+    """Return how much of a CPU busy loops get, one for each worker, while the service rests."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
+        for _ in range(WORKERS)
+    ]
+    return min(float(process.communicate()[0]) for process in processes)
+
+
+def percentile(taken: list[tuple[float, float]], share: float) -> float:
+    """Return the seconds within which a share of the answers came, 0 without any."""
+    seconds = sorted(took for _, took in taken)
+    return seconds[min(int(len(seconds) * share), len(seconds) - 1)] if seconds else 0.0
