@@ -78,6 +78,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $
         known_differences = p_known
 $$;
 """
+
 ORDERS = """
 CREATE FUNCTION guard_new_order_v1() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -99,6 +100,7 @@ CREATE TRIGGER orders_guard_new BEFORE INSERT ON orders
 ALTER TABLE orders ADD CONSTRAINT ck_orders_discount_rounded CHECK (
     discount = div(subtotal::numeric * coalesce(discount_hundredths, 0) + 5000, 10000)) NOT VALID;
 """
+
 FUNCTIONS = (
     "lock_open_holds_v1(uuid)",
     "await_postings_v1()",

@@ -75,7 +75,10 @@ def test_a_transfer_is_reversed_once(client: Client, make_user: Any, round_numbe
 def test_a_hold_is_captured_within_its_time_or_expires(
     client: Client, make_user: Any, round_number: int
 ) -> None:
-    """Its time ends while some capture it and others do the job that frees what is over."""
+    """Its time ends while some capture it and others do the job that frees what is over.
+
+    Seen failing without the lock on the hold.
+    """
     user = make_user(credits=100)
     owner = Actor(kind="user", user_id=user.id)
     with transaction() as session:
