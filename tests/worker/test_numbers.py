@@ -57,7 +57,7 @@ def test_a_worker_shows_its_jobs_its_pool_and_its_event_loop(
         assert ask(port, "/health")[0] == 200
         assert shown()["job_workers"] == 1
         with working(office.settings, tmp_path, wait=False, **given) as second:
-            assert second.process.wait(30) == 78
+            assert second.process.wait(60) == 78
             assert "APP_WORKER_METRICS_BIND can't be listened on" in second.log.read_text()
         assert worker.end()[0] == 0
 
