@@ -24,7 +24,6 @@ from app.platform.engine import MIGRATION_TIMEOUTS, READ_ONLY, TIMEOUTS, make_en
 from app.platform.errors import Unavailable
 from app.platform.logging import get_logger
 from app.platform.settings import Settings
-from app.platform.statements import NamedCursor
 from app.platform.turns import Turns
 
 # The share of one worker: what the server allows, less some for people, probes and `flask worker`.
@@ -216,7 +215,7 @@ def first_row(statement: str, parameters: Mapping[str, Any]) -> Any:
         try:
             borrowed = pool.reads.raw_connection()
             try:
-                with closing(borrowed.cursor(cursor_factory=NamedCursor)) as cursor:
+                with closing(borrowed.cursor(cursor_factory=statements.NamedCursor)) as cursor:
                     cursor.execute(statement, parameters)
                     row = cursor.fetchone()
             except BaseException:

@@ -220,7 +220,7 @@ def test_a_security_log_holds_nobody_elses_events(client: Client, make_user: Mak
 
 
 def test_actions_follow_their_grammar() -> None:
-    features = {"users", "auth", "credits", "keys", "orders", "support"}
+    features = {"users", "auth", "credits", "keys", "orders", "support", "webhooks"}
     for action in Action:
         feature, _subject, verb = action.value.split(".")
         assert feature in features

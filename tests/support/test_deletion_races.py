@@ -124,7 +124,7 @@ def test_a_deletion_that_waits_for_a_transfer_counts_what_it_brought(
 def test_what_is_set_aside_is_captured_or_forfeited(
     client: Client, make_user: MakeUser, sql: Sql
 ) -> None:
-    """Seen failing while holds were let go one by one: it and the captures waited in a circle."""
+    """One of the two happens, whole; that they never wait in a circle is tested with the holds."""
     for _ in range(ROUNDS):
         user = make_user(credits=100)
         owner, held = Actor(kind="user", user_id=user.id), []

@@ -52,7 +52,7 @@ def test_the_roles_permit_what_the_contract_says() -> None:
         "service": "credits:charge credits:read users:read",
         "admin": "audit:read catalogue:write credits:charge credits:grant credits:read"
         " credits:reverse orders:read orders:refund orders:write users:read users:roles"
-        " users:suspend users:write",
+        " users:suspend users:write webhooks:write",
     }
     assert ROLES["admin"] == PERMISSIONS
 

@@ -265,9 +265,7 @@ class Settings:
         ),
     )
     otlp_sample_ratio: float = field(
-        metadata=about(
-            values.share, "Share of the traces that begin here which are kept, from 0 to 1."
-        )
+        metadata=about(values.share, "Share of the traces beginning here that is kept: 0 to 1.")
     )
     build_commit: str | None = field(
         default=None,
