@@ -47,8 +47,8 @@ test-long: .venv/.dev ## run each race fifty times, the bank for two minutes, th
 	TEST_ROUNDS=50 TEST_SECONDS=60 TEST_RUNS=500 TEST_STEPS=50 \
 		$(BIN)/pytest --numprocesses=auto --dist=worksteal $(LONG_TESTS)
 
-test-system: .venv/.dev ## test what users meet: clone and run, the image's steps, the pages in a browser
-	$(BIN)/pytest --numprocesses=2 tests/system
+test-system: .venv/.dev ## test what users and operators meet: clone, image, browser, many machines, attacks, real tools
+	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) tests/system
 
 chaos: .venv/.dev ## kill, stop and cut off what the service stands on while clients write; SEED=… repeats a run
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(TRANSFERS),--transfers $(TRANSFERS))

@@ -26,7 +26,13 @@ from app.platform.settings import Settings, load_settings
 MEMORY = Path("/dev/shm")
 ROOM_IN_MEMORY = 1 << 30
 # The pools of the test processes and of what they start, and connections that were left hanging.
-SERVER = {"max_connections": "150", "shared_buffers": "64MB"}
+# Nothing lives for long enough to be vacuumed, or to be brought to the disk in time.
+SERVER = {
+    "max_connections": "150",
+    "shared_buffers": "64MB",
+    "autovacuum": "off",
+    "checkpoint_timeout": "1h",
+}
 POOL_SIZE = 20
 
 

@@ -11,7 +11,10 @@ from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.constraint_cases import CONSTRAINTS, EFFECTS, REFUSALS
+from tests.tracing import unfollowed
 from tests.valid_rows import SEED
+
+pytestmark = unfollowed
 
 Sql = Callable[..., list[Row[Any]]]
 

@@ -26,6 +26,9 @@ from app.worker import jobs
 from tests import tracing
 from tests.client import Client
 from tests.scraped import kinds, samples
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -9,6 +9,9 @@ from sqlalchemy.exc import ProgrammingError
 
 from app.platform import db
 from app.platform.settings import Settings
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 Sql = Callable[..., list[Row[Any]]]
 

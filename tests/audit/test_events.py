@@ -224,4 +224,4 @@ def test_actions_follow_their_grammar() -> None:
     for action in Action:
         feature, _subject, verb = action.value.split(".")
         assert feature in features
-        assert verb.endswith("ed") or verb in ("paid", "frozen", "unfrozen")
+        assert verb.endswith("ed") or verb in ("paid", "frozen", "unfrozen", "switched_off")

@@ -17,11 +17,14 @@ from tests.client import Client, new_key
 from tests.limiting import later
 from tests.people import TestUser
 from tests.racing import ROUNDS, at_once
+from tests.tracing import unfollowed
 from tests.watching import (
     transaction_of_another,
     wait_until_somebody_waits_for,
     wait_until_waiting,
 )
+
+pytestmark = unfollowed
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]

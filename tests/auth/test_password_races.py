@@ -17,7 +17,10 @@ from tests.auth.pausing import pause
 from tests.auth.refreshing import Tokens, login, outcome, refresh, use
 from tests.client import Client, new_key
 from tests.people import TestUser
+from tests.tracing import unfollowed
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
+
+pytestmark = unfollowed
 
 MakeUser = Callable[..., TestUser]
 

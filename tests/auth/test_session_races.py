@@ -10,11 +10,14 @@ from werkzeug.test import TestResponse
 from tests.auth.refreshing import outcome, sign_in, use
 from tests.client import Client, new_key
 from tests.people import TestUser
+from tests.tracing import unfollowed
 from tests.watching import (
     transaction_of_another,
     wait_until_somebody_waits_for,
     wait_until_waiting,
 )
+
+pytestmark = unfollowed
 
 MakeUser = Callable[..., TestUser]
 USERS = "/api/v1/users"

@@ -12,7 +12,10 @@ from app.users import passwords
 from tests.auth.refreshing import login, outcome
 from tests.client import Client
 from tests.people import TestUser
+from tests.tracing import unfollowed
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
+
+pytestmark = unfollowed
 
 Sql = Callable[..., list[Row[Any]]]
 MakeUser = Callable[..., TestUser]

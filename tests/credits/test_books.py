@@ -12,6 +12,9 @@ from app.platform.actor import Actor
 from app.platform.db import transaction
 from app.platform.settings import Settings
 from tests.credits.plain_sql import Books, connected
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 
 def transfer(

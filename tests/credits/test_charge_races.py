@@ -23,7 +23,10 @@ from tests.client import Client, new_key
 from tests.credits.sending import available
 from tests.people import SET_STATUS
 from tests.racing import ROUNDS, at_once
+from tests.tracing import unfollowed
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
+
+pytestmark = unfollowed
 
 STAFF = Actor(kind="system", permissions=PERMISSIONS)
 HOUSE = (

@@ -19,7 +19,10 @@ from app.platform.settings import Settings
 from tests.client import Client, new_key
 from tests.people import SET_STATUS
 from tests.racing import ROUNDS, at_once
+from tests.tracing import unfollowed
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
+
+pytestmark = unfollowed
 
 TRANSFERS = 50
 

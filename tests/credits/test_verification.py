@@ -15,6 +15,9 @@ from app.platform import ids
 from app.platform.settings import Settings
 from tests.commands import command
 from tests.credits.plain_sql import Books, connected
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 UNGUARDED = (
     "ALTER TABLE transfers DISABLE TRIGGER USER",

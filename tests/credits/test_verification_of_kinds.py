@@ -10,6 +10,9 @@ from app.platform.settings import Settings
 from tests.credits.filling import fill
 from tests.credits.plain_sql import connected
 from tests.credits.test_verification import damaging
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 ONE = "(SELECT id FROM transfers WHERE {} ORDER BY id LIMIT 1)"
 SOME_HOLD = "(SELECT id FROM holds WHERE status = '{}' ORDER BY id LIMIT 1)"

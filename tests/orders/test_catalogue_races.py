@@ -10,6 +10,9 @@ from tests.client import Client
 from tests.people import TestUser
 from tests.racing import ROUNDS, at_once
 from tests.shop import make_discount, make_product
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 STAFF = 8
 API = "/api/v1"

@@ -13,7 +13,10 @@ from tests.client import Client, new_key
 from tests.people import TestUser
 from tests.platform.refusing import assert_error, ids_of_things, operations_on
 from tests.shop import make_product
+from tests.tracing import unfollowed
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
+
+pytestmark = unfollowed
 
 KEYED = {
     "/api/v1/credits/transfers": lambda user: {"to_user_id": str(user.id), "amount": 1},

@@ -21,6 +21,9 @@ from tests.client import Client
 from tests.database import pool_on
 from tests.people import TestUser
 from tests.platform.refusing import Operation, assert_error, ids_of_things, operations_on
+from tests.tracing import unfollowed
+
+pytestmark = unfollowed
 
 
 @pytest.fixture

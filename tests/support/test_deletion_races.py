@@ -26,7 +26,10 @@ from tests.mailing import Postman
 from tests.people import TestUser
 from tests.racing import ROUNDS, at_once
 from tests.support.leaving import Sql, balance_of, leave, let_go, status_of, undo
+from tests.tracing import unfollowed
 from tests.watching import transaction_of_another, wait_until_somebody_waits_for
+
+pytestmark = unfollowed
 
 MakeUser = Callable[..., TestUser]
 
