@@ -168,7 +168,7 @@ def test_the_units_bring_up_a_service_that_reloads_and_stops(host: Host) -> None
             wait_for(f"http://127.0.0.1:{port}/ready", 200)
             reload = said["ExecReload"][0].replace("$MAINPID", str(web.pid))
             subprocess.run(shlex.split(reload), check=True)
-            wait_until(lambda: "Hang up" in host.log("bursar-web"))
+            wait_until(lambda: '"event":"reloaded"' in host.log("bursar-web"))
             wait_for(f"http://127.0.0.1:{port}/ready", 200)
             web.send_signal(signal.Signals[said["KillSignal"][0]])
             assert web.wait(int(said["TimeoutStopSec"][0])) == 0
