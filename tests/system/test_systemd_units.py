@@ -66,6 +66,8 @@ class Host:
                 cwd=said["WorkingDirectory"][0],
                 env=environment,
                 stdin=subprocess.DEVNULL,
+                # Both, as in the journal.
+                stdout=log,
                 stderr=log,
                 **identity,
             )
