@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg2
 
+from app.platform import clock
 from app.platform.embedded_postgres import urls
 from app.platform.ids import new
 from app.platform.processes import running_program
@@ -28,7 +29,7 @@ def ask_for_a_mail(run: Run) -> Path:
     mail = str(new())
     connection = psycopg2.connect(urls(run.data_dir)[1].replace("+psycopg2", ""))
     with connection, connection.cursor() as cursor:
-        cursor.execute(ASK, {"mail": mail, "event": str(new()), "now": "2026-01-01 00:00:00+00"})
+        cursor.execute(ASK, {"mail": mail, "event": str(new()), "now": clock.now()})
     connection.close()
     return run.data_dir / "mail" / f"{mail}.eml"
 

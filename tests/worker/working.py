@@ -33,8 +33,11 @@ class Worker:
         return self.errors.read_text() + self.log.read_text()
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of one event."""
-        every = [json.loads(line) for line in self.text().splitlines()]
+        """Return the log lines of one event; one that is just being written isn't there yet."""
+        whole = [file.read_text().rpartition("\n")[0] for file in (self.errors, self.log)]
+        # libpq prints there by itself what a server says as it ends an idle connection.
+        printed = [line for line in whole[0].splitlines() if line.startswith("{")]
+        every = [json.loads(line) for line in (*printed, *whole[1].splitlines())]
         return [line for line in every if line["event"] == event]
 
     def until(self, event: str, *, times: int = 1, patience: float = PATIENCE) -> dict[str, Any]:
