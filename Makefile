@@ -13,7 +13,9 @@ CRITICAL := app/credits/ledger.py app/platform/idempotency.py app/platform/guard
 TEST_PROCESSES := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 # What a PostgreSQL other than the embedded one could do otherwise.
-DATABASE_TESTS := tests/credits tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py \
+# Crowds and races take long, and ask no more of it than the rest.
+DATABASE_TESTS := $(filter-out tests/credits/test_bank.py tests/credits/test_%_races.py,$(wildcard tests/credits/test_*.py)) \
+	tests/test_constraints.py tests/test_privileges.py tests/platform/test_migrations.py \
 	tests/webhooks/test_events.py
 
 # What is worth more rounds than a developer waits for.
