@@ -173,7 +173,7 @@ def stage() -> Iterator[Stage]:
         more.callback(proxy.end)
         direct, through = _settings(data_dir, None), _settings(data_dir, port)
         migrations.upgrade(direct)
-        users, staff, sku = _fill(direct)
+        users, staff, sku = fill(direct, users=USERS)
         sizes = {"APP_SERVER_WORKERS": str(WORKERS), "APP_DATABASE_MAX_CONNECTIONS": "8"}
         chosen = variables(through) | {"APP_AUTH_ISSUER": direct.auth_issuer}
         level = {"APP_LOG_LEVEL": "info"}
@@ -219,14 +219,14 @@ def _settings(data_dir: Path, port: int | None) -> Settings:
     )
 
 
-def _fill(settings: Settings) -> tuple[list[TestUser], str, str]:
-    """Make users with credits, the API key of a program of staff's, and something to buy."""
+def fill(settings: Settings, *, users: int) -> tuple[list[TestUser], str, str]:
+    """Make so many users with credits, the API key of a program of staff, and something to buy."""
     with pool_on(settings, size=2):
         app = create_app(settings)
-        users = [people.make_user(app, credits=CREDITS) for _ in range(USERS)]
+        customers = [people.make_user(app, credits=CREDITS) for _ in range(users)]
         program = people.make_user(app, roles=("finance",))
         staff = people.make_api_key(program, "credits:charge", "credits:reverse", "orders:refund")
-        return users, staff, make_product(price=PRICE).sku
+        return customers, staff, make_product(price=PRICE).sku
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from app.credits import keeping, service, state, verification
 from app.credits.errors import LedgerFrozen
@@ -39,16 +40,16 @@ PAST_THE_FUNCTIONS = (
 )
 
 
+def move(session: Session, alice: Any, bob: Any) -> None:
+    """Send a credit, in the caller's transaction."""
+    actor = Actor(kind="user", user_id=alice)
+    service.transfer(session, actor=actor, to_user_id=bob, amount=1, memo=None)
+
+
 def send(alice: Any, bob: Any) -> None:
     """Send a credit, in a transaction of its own."""
     with transaction() as session:
-        service.transfer(
-            session,
-            actor=Actor(kind="user", user_id=alice),
-            to_user_id=bob,
-            amount=1,
-            memo=None,
-        )
+        move(session, alice, bob)
 
 
 def balance(user_id: Any) -> int:
@@ -93,13 +94,7 @@ def test_a_freeze_is_done_once_what_was_under_way_is(books: dict[str, Any]) -> N
     alice, bob = books["alice"], books["bob"]
     with ThreadPoolExecutor(1) as thread:
         with transaction() as session:
-            service.transfer(
-                session,
-                actor=Actor(kind="user", user_id=alice),
-                to_user_id=bob,
-                amount=1,
-                memo=None,
-            )
+            move(session, alice, bob)
             freezing = thread.submit(keeping.freeze, actor=OPERATOR, reason="For a test")
             with reading() as connection:
                 wait_until_waiting(connection, 1)

@@ -15,8 +15,8 @@ from app.platform.db import transaction
 from app.platform.settings import Settings
 from tests import people
 from tests.client import Client, new_key
+from tests.credits.plain_sql import change
 from tests.credits.sending import send
-from tests.credits.test_freezing import change
 from tests.people import TestUser
 
 MakeUser = Callable[..., TestUser]

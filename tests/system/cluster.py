@@ -19,18 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app import create_app
 from app.platform import migrations
 from app.platform.settings import Settings, load_settings
 from tests import people
 from tests.chaos import checks
 from tests.chaos.clients import Client
+from tests.chaos.stage import fill
 from tests.chaos.writes import Acknowledged, Drawer
-from tests.database import pool_on, variables
+from tests.database import variables
 from tests.network import free_port
 from tests.people import TestUser
 from tests.server.serving import Server, serving, wait_until
-from tests.shop import make_product
 from tests.system import debian
 from tests.system.external_postgres import PASSWORDS, url_of
 from tests.system.http import answer, wait_for
@@ -38,7 +37,7 @@ from tests.system.redis_server import RedisServer
 from tests.system.replicated_postgres import DEPLOY, Pair, replicated_postgres
 from tests.worker.working import Worker, working
 
-CLIENTS, USERS, CREDITS, PRICE = 8, 20, 100_000, 30
+CLIENTS, USERS = 8, 20
 
 
 @dataclass
@@ -165,7 +164,7 @@ def cluster() -> Iterator[Cluster]:
         role, password = "bursar_app", PASSWORDS["BURSAR_APP_PASSWORD"]
         pooled = _settings(folder, postgres, url_of(role, password, pooler.port), pooler="true")
         migrations.upgrade(pooled)
-        users, staff, sku = _fill(pooled)
+        users, staff, sku = fill(pooled, users=USERS)
         servers, workers = _start(
             running, folder, redis, [pooled, pooled, direct], direct.auth_issuer
         )
@@ -196,16 +195,6 @@ def _settings(folder: Path, postgres: Pair, url: str, *, pooler: str = "false") 
             "APP_LOG_LEVEL": "info",
         }
     )
-
-
-def _fill(settings: Settings) -> tuple[list[TestUser], str, str]:
-    """Make users with credits, the API key of a program of staff's, and something to buy."""
-    with pool_on(settings, size=2):
-        app = create_app(settings)
-        users = [people.make_user(app, credits=CREDITS) for _ in range(USERS)]
-        program = people.make_user(app, roles=("finance",))
-        staff = people.make_api_key(program, "credits:charge", "credits:reverse", "orders:refund")
-        return users, staff, make_product(price=PRICE).sku
 
 
 def _start(
