@@ -1,97 +1,29 @@
 """The doctor finds nothing where all is well, and each thing that isn't, on a real server."""
 
-import re
-import secrets
-import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import psycopg2
 import pytest
-import time_machine
 from alembic import command as alembic
-from flask import Flask
 
-from app import create_app
-from app.keys import master, rotation
-from app.platform import clock, db, migrations
-from app.platform.embedded_postgres import EmbeddedPostgres, urls
-from app.platform.settings import Settings, load_settings
-from app.upkeep import doctor
+from app.platform import db, migrations
+from app.platform.settings import Settings
 from app.upkeep import server as examining
 from app.worker import running
 from tests.commands import flask
-from tests.database import Databases, pool_on, without_pool
-from tests.mail.smtp_server import smtp_server
+from tests.database import Databases
+from tests.upkeep.installing import Find, Installation
 
 Command = Callable[..., CompletedProcess[str]]
-Find = Callable[..., list[str]]
 PARTS = (
     "settings", "connections", "database", "roles", "limits", "migrations", "clock", "keys", "mail",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Installation:
-    """A server that keeps what it acknowledges, and the settings that lead to a database on it."""
-
-    settings: Settings
-    superuser: str
-
-    def execute(self, *statements: str) -> None:
-        """Execute statements as the superuser, in the service's database."""
-        parameters = psycopg2.extensions.parse_dsn(self.superuser) | {"dbname": "bursar"}
-        connection = psycopg2.connect(**parameters)
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-        connection.close()
-
-    @contextmanager
-    def changed(self, change: str, back: str) -> Iterator[None]:
-        """Change something of the server for a while."""
-        self.execute(change)
-        try:
-            yield
-        finally:
-            self.execute(back)
-
-
-@pytest.fixture(scope="module")
-def installed(settings: Settings, pool: None) -> Iterator[Installation]:
-    """A whole installation without a fault: durable server, two roles, tables, a signing key."""
-    with tempfile.TemporaryDirectory(prefix="bursar-doctor-") as folder:
-        Path(folder).chmod(0o711)
-        data = Path(folder, "data")
-        server = EmbeddedPostgres.start(data, say=lambda _: None)
-        try:
-            application, owner = urls(data)
-            found = load_settings(
-                {
-                    "APP_ENV": "test",
-                    "APP_DATA_DIR": str(data),
-                    "APP_DATABASE_URL": application,
-                    "APP_DATABASE_MIGRATION_URL": owner,
-                    "APP_DATABASE_MAX_CONNECTIONS": "5",
-                    "APP_SERVER_WORKERS": "2",
-                }
-            )
-            migrations.upgrade(found)
-            with pool_on(found, instead_of=settings):
-                create_app(found)
-                rotation.advance()
-            create_app(settings)
-            yield Installation(settings=found, superuser=server.superuser_dsn())
-        finally:
-            server.stop(immediate=True)
 
 
 @pytest.fixture
@@ -106,23 +38,6 @@ def production(installed: Installation) -> Settings:
         rate_limit_enabled=True,
         log_level="error",
     )
-
-
-@pytest.fixture
-def find(settings: Settings, app: Flask) -> Iterator[Find]:
-    """A function that returns what the doctor finds, as the command says it."""
-
-    def examine(examined: Settings, machines: int = 1) -> list[str]:
-        master.configure(examined.auth_master_keys)
-        with without_pool(settings):
-            return [
-                f"{part}: {finding.weight}: {finding.sentence}"
-                for part, findings in doctor.examine(examined, machines=machines)
-                for finding in findings
-            ]
-
-    yield examine
-    create_app(settings)
 
 
 def test_an_installation_without_a_fault_is_fine(installed: Installation) -> None:
@@ -332,62 +247,6 @@ def test_an_index_that_was_never_finished_is_warned_of(installed: Installation, 
         installed.execute(mark)
         (found,) = find(installed.settings)
     assert found.startswith("migrations: warning: The index ix_unfinished was never finished")
-
-
-def test_clocks_that_differ_are_a_problem(installed: Installation, find: Find) -> None:
-    with time_machine.travel(clock.now() + timedelta(seconds=30)):
-        (found,) = find(installed.settings)
-    assert found.startswith("clock: PROBLEM: The clocks of this machine and of the database's serv")
-    assert re.search(r"are (2[5-9]|30) s apart", found)
-
-
-def test_a_rotation_that_nobody_does_is_warned_of(installed: Installation, find: Find) -> None:
-    with time_machine.travel(clock.now() + timedelta(days=90, minutes=10)):
-        assert not any(line.startswith("keys") for line in find(installed.settings))
-    with time_machine.travel(clock.now() + timedelta(days=90, hours=2)):
-        found = [line for line in find(installed.settings) if line.startswith("keys")]
-    (late,) = found
-    assert late.startswith("keys: warning: A signing key should have been created at 20")
-
-
-def test_master_keys_that_do_not_open_the_signing_key_are_a_problem(
-    installed: Installation, find: Find
-) -> None:
-    others = replace(installed.settings, auth_master_keys=((1, secrets.token_bytes(32)),))
-    (found,) = find(others)
-    assert found.startswith("keys: PROBLEM: APP_AUTH_MASTER_KEYS doesn't open the signing key")
-
-
-def test_a_newer_master_key_that_is_not_the_first_one_is_warned_of(
-    installed: Installation, find: Find
-) -> None:
-    ((_, key),) = installed.settings.auth_master_keys
-    waiting = ((1, key), (2, secrets.token_bytes(32)))
-    (found,) = find(replace(installed.settings, auth_master_keys=waiting))
-    assert found.startswith("keys: warning: APP_AUTH_MASTER_KEYS knows master key 2, and key 1")
-
-
-def test_the_mail_server_is_asked_and_gets_no_mail(
-    installed: Installation, find: Find, tmp_path: Path
-) -> None:
-    with smtp_server(tmp_path) as server:
-        reaching = replace(installed.settings, mail_url=server.url)
-        assert find(reaching) == []
-        server.mode("busy")
-        (found,) = find(reaching)
-        assert server.mails() == []
-    assert found.startswith("mail: PROBLEM: The mail server of APP_MAIL_URL takes no mails from us")
-    assert "greeting 421" in found
-    (found,) = find(reaching)
-    assert "ConnectionRefusedError" in found
-
-
-def test_a_login_that_the_mail_server_refuses_is_a_problem(
-    installed: Installation, find: Find, tmp_path: Path
-) -> None:
-    with smtp_server(tmp_path, login=("bursar", "right")) as server:
-        (found,) = find(replace(installed.settings, mail_url=server.url.replace("right", "wrong")))
-    assert "takes no mails from us: AUTH 535" in found
 
 
 def test_settings_that_can_not_be_used_are_all_said(installed: Installation) -> None:
