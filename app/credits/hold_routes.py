@@ -51,7 +51,7 @@ def create_hold(body: dict[str, Any]) -> Response:
     """
     actor, lifetime = current_actor(), timedelta(seconds=body.pop("expires_in"))
     # Before the key: what was answered to it before needs today's permission.
-    holds.check_placing(actor=actor, user_id=body["user_id"])
+    holds.whose(actor=actor, user_id=body["user_id"])
     return reply_once(
         lambda session: holds.place(session, actor=actor, expires_in=lifetime, **body), _created
     )

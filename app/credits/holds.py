@@ -55,7 +55,7 @@ def place(
 
     Raises Forbidden, StrongerUser, PayerNotFound or InsufficientCredits.
     """
-    owner = _owner(actor, user_id)
+    owner = whose(actor=actor, user_id=user_id)
     if owner != actor.user_id:
         administration.refuse_stronger(actor, users.roles(session, owner))
     hold_id = ids.new()
@@ -71,12 +71,15 @@ def place(
     )
 
 
-def check_placing(*, actor: Actor, user_id: UUID | None) -> None:
-    """Make sure that the actor may set credits of that user aside (None: of themself).
+def whose(*, actor: Actor, user_id: UUID | None) -> UUID:
+    """Return whose credits the actor would set aside: of that user, or of themself (None).
 
     Raises Forbidden for another's without `credits:charge`.
     """
-    _owner(actor, user_id)
+    owner = user_id or actor.user_id
+    if owner is None or (owner != actor.user_id and not actor.may(MAY_TAKE)):
+        raise Forbidden
+    return owner
 
 
 def capture(session: Session, *, actor: Actor, hold_id: UUID, amount: int | None) -> Hold:
@@ -282,14 +285,3 @@ def _record(
         subject_id=user_id,
         details={"hold_id": str(hold_id), "amount": amount, **more},
     )
-
-
-def _owner(actor: Actor, user_id: UUID | None) -> UUID:
-    """Return whose credits a hold sets aside.
-
-    Raises Forbidden.
-    """
-    owner = user_id or actor.user_id
-    if owner is None or (owner != actor.user_id and not actor.may(MAY_TAKE)):
-        raise Forbidden
-    return owner
