@@ -59,18 +59,10 @@ _TAKE = (
     )
     .returning(*outbox_events.c)
 )
+_COUNTED = select(outbox_events.c.created_at).limit(bindparam("most")).subquery()
 _WAITING = select(
-    select(func.count())
-    .select_from(select(outbox_events.c.id).limit(bindparam("most")).subquery())
-    .scalar_subquery()
-    .label("number"),
-    # Ids are in the order of time, as far as a lag has to know.
-    select(outbox_events.c.created_at)
-    .order_by(outbox_events.c.id)
-    .limit(1)
-    .scalar_subquery()
-    .label("since"),
-)
+    func.count().label("number"), func.min(_COUNTED.c.created_at).label("since")
+).select_from(_COUNTED)
 
 
 def emit(session: Session, *, topic: str, subject_id: UUID) -> None:

@@ -1,11 +1,14 @@
 """The metrics tell what waits for the workers, since when, and whether any is there."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
+from sqlalchemy import insert
 
 from app.mail import service as mails
 from app.platform import clock, outbox
+from app.platform.db import transaction
 from app.platform.gauges import Gauges
 from app.worker import backlog
 from app.worker.relay import relay
@@ -53,6 +56,22 @@ def test_the_oldest_event_is_the_first_of_many(office: Office) -> None:
         office.ask(2)
     with later(60):
         assert 60 <= shown()["outbox_oldest_age_seconds"] < 70
+
+
+def test_the_oldest_event_may_have_any_id(office: Office) -> None:
+    """Those that triggers write have random ids."""
+    office.ask()
+    with transaction() as session:
+        session.execute(
+            insert(outbox.outbox_events),
+            {
+                "id": UUID(int=2**128 - 1),
+                "topic": "user.created",
+                "subject_id": UUID(int=1),
+                "created_at": clock.now() - timedelta(seconds=500),
+            },
+        )
+    assert 500 <= shown()["outbox_oldest_age_seconds"] < 510
 
 
 def test_more_than_can_be_counted_in_time_is_not_counted(
