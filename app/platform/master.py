@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from app.platform import health, log_lines, logging, startup, time_limits, trial
+from app.platform import health, log_lines, logging, reload_trial, startup, time_limits
 from app.platform.settings import Settings, SettingsError, load_settings
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
@@ -72,7 +72,7 @@ def _reload(server: Any) -> None:
     startup.adopt(new, connections=connections)
     # What was kept from the collector for the fork includes the old application.
     gc.unfreeze()
-    trial.forget_application(server.app)
+    reload_trial.forget_application(server.app)
     server.app.reload()
     server.setup(server.app)
     # gunicorn's own reload then waits until the old workers are gone, and hears no SIGTERM for as
@@ -100,9 +100,9 @@ def _try(server: Any, old: Settings, new: Settings) -> int | None:
     if problems:
         raise SettingsError(problems)
     time_limits.check(new, graceful_timeout=server.cfg.graceful_timeout)
-    outcome = trial.run(server, new)
+    outcome = reload_trial.run(server, new)
     if changed and outcome.faults:
-        known = trial.run(server, old).faults
+        known = reload_trial.run(server, old).faults
         problems = [
             f"A worker wouldn't be ready with them: {check} is {fault}."
             for check, fault in outcome.faults.items()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.platform import trial
+from app.platform import reload_trial
 from app.platform.settings import Settings
 
 
@@ -35,7 +35,7 @@ def test_whatever_happens_in_it_is_told_and_stays_there(
     seconds: float,
     problem: str,
 ) -> None:
-    monkeypatch.setattr(trial, "TRIAL_SECONDS", seconds)
+    monkeypatch.setattr(reload_trial, "TRIAL_SECONDS", seconds)
     application = SimpleNamespace(app_uri="wsgi:app", callable=start, do_load_config=start)
-    assert trial.run(SimpleNamespace(app=application), settings).problems == [problem]
+    assert reload_trial.run(SimpleNamespace(app=application), settings).problems == [problem]
     assert application.callable is start
