@@ -18,8 +18,19 @@ HEAD_SECONDS = 10.0
 # A stream ends when the client takes nothing for this long, or less than a slow telephone could.
 SEND_SECONDS = 30.0
 SLOWEST_BYTES_PER_SECOND = 4096
+# The kernel takes no more of an answer than this beyond what is on its way to the client. Otherwise
+# it takes megabytes for a slow reader, and two hundred of them keep everybody waiting for seconds.
+UNSENT_BYTES = 64 * 1024
 # So many connections are kept free for newcomers, as long as others only wait for their clients.
 SPARE = 16
+# With this gevent wakes a greenlet that waits on a socket when another one shuts it down.
+HUNG_UP = errno.EBADF
+
+
+def limit_buffers(listener: Any) -> None:
+    """Have the kernel hold little for each client of a listener; other than by TCP it can't."""
+    if listener.family in {socket.AF_INET, socket.AF_INET6}:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 class Connection:
@@ -47,11 +58,11 @@ class Connection:
             return self._first_bytes(size)
         if self.since != inf:
             # The rest of a head, which counts as one wait however often a byte comes.
-            return bytes(self._client.recv(size))
+            return self._receive(size)
         self.since = monotonic()
-        data = self._client.recv(size)
+        data = self._receive(size)
         self.since = inf
-        return bytes(data)
+        return data
 
     def begin_answer(self) -> None:
         """Note that the request's head is here; the edge has limits for what follows."""
@@ -79,27 +90,36 @@ class Connection:
                 taken = len(data) - len(rest)
                 if monotonic() - begun > SEND_SECONDS + taken / SLOWEST_BYTES_PER_SECOND:
                     raise TimeoutError
-        except TimeoutError as error:
+        except OSError as error:
+            if not isinstance(error, TimeoutError) and error.errno != HUNG_UP:
+                raise
             raise ConnectionResetError(errno.ECONNRESET, "the client takes too little") from error
         finally:
             self._sending, self.since = False, inf
 
     def _first_bytes(self, size: int) -> bytes:
         """Return where a request begins, having answered those that there is no time for."""
-        while data := self._client.recv(size):
+        while data := self._receive(size):
             refusal = overload.refusal(data)
             if refusal is None:
                 break
-            self._sending = True
-            sent = self._client.send(refusal.answer)
-            self._sending = False
-            if refusal.closes or sent < len(refusal.answer):
+            self.send_all(refusal.answer)
+            if refusal.closes:
                 return b""
             self.since = monotonic()
             self.ends = self.since + self._keep_seconds
         self._between = False
         self.ends = min(self.ends, monotonic() + HEAD_SECONDS)
-        return bytes(data)
+        return data
+
+    def _receive(self, size: int) -> bytes:
+        """Return what the client sent, and nothing when it or `hang_up` ended the connection."""
+        try:
+            return bytes(self._client.recv(size))
+        except OSError as error:
+            if error.errno != HUNG_UP:
+                raise
+            return b""
 
     def hang_up(self) -> None:
         """End the wait. What has arrived already is still read, and answered."""

@@ -24,7 +24,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.platform import deadlines, health, logging, overload, startup
 from app.platform.answering import Answering
-from app.platform.connections import Connection, Connections
+from app.platform.connections import Connection, Connections, limit_buffers
 from app.platform.deadlines import RequestDeadline
 
 # While it stops, a worker still accepts for a moment: clients that come just now are served. What a
@@ -182,6 +182,7 @@ class Worker(GeventWorker):
     def _serve(self, listener: Any) -> StreamServer:
         """Accept connections on a listener, each in a greenlet of its own."""
         listener.setblocking(1)
+        limit_buffers(listener)
         pool = Pool(self.worker_connections)
         named = Listener(listener.getsockname())
         server = Server(listener, handle=partial(self.handle, named), spawn=pool)

@@ -9,14 +9,20 @@ from statistics import median
 
 import pytest
 
+from app.platform.connections import UNSENT_BYTES
 from tests import tracing
 from tests.server.serving import Server, read_all, read_answer, serving
-from tests.server.small import HEAD_SECONDS
+from tests.server.small import HEAD_SECONDS, SEND_SECONDS
 from tests.soak.slow import attacked
 
 WHO = b"GET /who HTTP/1.1\r\nHost: localhost\r\n"
 # As many as a worker takes here; it keeps some of them free.
 CONNECTIONS = 40
+
+
+def errors(server: Server) -> list[str]:
+    """Return the server's log lines about errors; slow clients are none."""
+    return [line for line in server.text().splitlines() if '"level":"error"' in line]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +58,7 @@ def test_a_head_that_drips_is_cut_off(server: Server, requests: int) -> None:
             read_answer(client)
         client.sendall(WHO + b"X-Slow: ")
         assert HEAD_SECONDS - 0.1 < dripping(client, 15) < HEAD_SECONDS + 8
+    assert errors(server) == []
 
 
 def test_a_new_connection_that_says_nothing_is_closed(server: Server) -> None:
@@ -59,6 +66,7 @@ def test_a_new_connection_that_says_nothing_is_closed(server: Server) -> None:
         begun = time.monotonic()
         assert read_all(client) == b""
         assert HEAD_SECONDS - 0.1 < time.monotonic() - begun < HEAD_SECONDS + 8
+    assert errors(server) == []
 
 
 def test_a_kept_connection_may_be_idle_for_longer(server: Server) -> None:
@@ -109,6 +117,26 @@ def test_who_takes_nothing_makes_room_too(narrow: Server) -> None:
             client = ends.enter_context(narrow.connect())
             client.sendall(b"GET /stream/5000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert narrow.get("/health").status == 200
+    assert errors(narrow) == []
+
+
+def held_for(client: socket.socket) -> int:
+    """Return how many bytes the kernel holds on the server's side of a connection (proc(5))."""
+    ends = [f":{port:04X}" for port in (client.getpeername()[1], client.getsockname()[1])]
+    for line in Path("/proc/net/tcp").read_text().splitlines():
+        _, here, there, _, queues, *_ = line.split()
+        if here.endswith(ends[0]) and there.endswith(ends[1]):
+            return int(queues.partition(":")[0], 16)
+    raise AssertionError("the connection has ended")
+
+
+def test_the_kernel_holds_little_for_who_takes_nothing(server: Server) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /stream/500 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(SEND_SECONDS / 2)
+        assert 0 < held_for(client) < 4 * UNSENT_BYTES
 
 
 def test_sixty_each_of_slow_heads_bodies_and_readers_keep_nobody_waiting(tmp_path: Path) -> None:
