@@ -59,7 +59,7 @@ reload_extra_files = [str(path) for path in sorted(Path("app").rglob("*.py"))]
 # one just as the proxy sends a request on it. A request's head has its own limit (connections.py).
 keepalive = 75
 # Of each worker. When all are taken, whoever keeps one waiting longest makes room for a newcomer.
-worker_connections = 1000
+worker_connections = 2000
 # They are open files, like those of the database: a usual limit is 1024, and may be raised.
 FILES = worker_connections + 500
 files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -100,8 +100,12 @@ class Connection:
     def _first_bytes(self, size: int) -> bytes:
         """Return where a request begins, having answered those that there is no time for."""
         while data := self._receive(size):
+            since, ends = self.since, self.ends
+            # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
+            self.since = self.ends = inf
             refusal = overload.refusal(data)
             if refusal is None:
+                self.since, self.ends = since, min(ends, monotonic() + HEAD_SECONDS)
                 break
             self.send_all(refusal.answer)
             if refusal.closes:
@@ -109,7 +113,6 @@ class Connection:
             self.since = monotonic()
             self.ends = self.since + self._keep_seconds
         self._between = False
-        self.ends = min(self.ends, monotonic() + HEAD_SECONDS)
         return data
 
     def _receive(self, size: int) -> bytes:

@@ -8,9 +8,9 @@ import argparse
 import sys
 
 from tests.soak import growth, overload, slow
-from tests.soak.stage import WORKERS, idle_share, stage
+from tests.soak.stage import ANSWERING, ASKING, stage
 
-CHECKS = ("slow", "transfer", "login", "me", "growth")
+CHECKS = ("slow", "transfer", "login", "mixed", "me", "growth")
 REQUESTS = 100_000
 
 
@@ -24,7 +24,7 @@ def main() -> int:
         parser.error(f"there is no check {', '.join(sorted(unknown))}")
     wrong: list[str] = []
     with stage() as scene:
-        print(f"{WORKERS} workers; two busy loops get {idle_share():.2f} of a CPU each", flush=True)
+        print(f"PostgreSQL and a worker each on CPU {ANSWERING}, clients on {ASKING}", flush=True)
         for name in chosen.checks or CHECKS:
             if name == "slow":
                 wrong += slow.check(scene)

@@ -1,8 +1,7 @@
 """Sets up what is attacked: PostgreSQL with fsync, and the service with settings of production."""
 
+import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +18,10 @@ from benchmarks.people import fill
 from benchmarks.stage import environment, free_port, server
 from tests.server.serving import Answer, ask, lives
 
-WORKERS = 2
-BUSY = """
-import time
-begun, spent = time.monotonic(), time.process_time()
-while time.monotonic() - begun < 1:
-    pass
-print((time.process_time() - spent) / (time.monotonic() - begun))
-"""
+# The last CPU is for those who ask: what they cost shall take nothing from those who answer.
+CPUS = sorted(os.sched_getaffinity(0))
+ANSWERING, ASKING = CPUS[:-1] or CPUS, CPUS[-1:]
+WORKERS = len(ANSWERING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +65,19 @@ def stage() -> Iterator[Stage]:
         "APP_AUTH_ACCESS_SECONDS": "86400",
     }
     settings = load_settings(given)
+    os.sched_setaffinity(0, ANSWERING)
     database = EmbeddedPostgres.start(folder, say=lambda _: None)
     try:
         migrations.upgrade(settings)
         people = fill(settings, create_app(settings), folder=folder, repetitions=0)
         ready, log = f"http://127.0.0.1:{port}/ready", folder / "service.log"
         with server(["gunicorn"], given, address=ready, log=log) as master:
+            os.sched_setaffinity(0, ASKING)
             yield Stage(port=port, master=master, members=people.members, password=people.password)
     finally:
+        os.sched_setaffinity(0, CPUS)
         database.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def idle_share() -> float:
-    """Return how much of a CPU busy loops get, one for each worker, while the service rests."""
-    processes = [
-        subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
-        for _ in range(WORKERS)
-    ]
-    return min(float(process.communicate()[0]) for process in processes)
 
 
 def percentile(taken: list[tuple[float, float]], share: float) -> float:
