@@ -66,6 +66,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     from app.support import routes as support_routes
     from app.users import passwords
     from app.users import routes as users_routes
+    from app.webhooks import backlog as webhook_backlog
     from app.webhooks import destinations
     from app.webhooks import routes as webhook_routes
     from app.worker import backlog
@@ -132,7 +133,13 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     api.register_blueprint(keys_routes.blp)
     # A frozen ledger is no reason not to be ready: everything but moving credits goes on, and as it
     # is frozen for all machines, a balancer would have none left to send anybody to.
-    gauges = (ledger_state.gauges, outbox.gauges, backlog.gauges, mail.gauges)
+    gauges = (
+        ledger_state.gauges,
+        outbox.gauges,
+        backlog.gauges,
+        mail.gauges,
+        webhook_backlog.gauges,
+    )
     health.install(app, settings, checks={"keys": keys.readiness}, gauges=gauges)
     docs.install(app)
     pages.install(app)

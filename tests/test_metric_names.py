@@ -20,7 +20,7 @@ from flask import Flask
 
 from app import create_app
 from app.credits import keeping
-from app.platform import metrics, vitals
+from app.platform import metrics, overload, vitals
 from app.platform.settings import Settings
 from app.worker import jobs
 from tests import tracing
@@ -47,7 +47,7 @@ PATHS = 10_000
 def exposed(empty_database: Settings) -> dict[str, str]:
     """Every metric of the service and of the worker, with its type."""
     # Some are declared by what only gunicorn or only the worker loads.
-    assert {jobs.__name__, vitals.__name__} <= sys.modules.keys()
+    assert {jobs.__name__, overload.__name__, vitals.__name__} <= sys.modules.keys()
     keeping.check()
     return kinds(Client(create_app(empty_database)).get("/metrics").text)
 

@@ -11,7 +11,7 @@ from procrastinate.worker import FETCH_JOB_POLLING_INTERVAL, Worker
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import make_url
 
-from app.platform import db, logging, sentry, tracing
+from app.platform import db, logging, migrations, sentry, tracing
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from app.worker import numbers, tasks
@@ -32,6 +32,10 @@ CLOSE_POOL_SECONDS = 3.0
 FLUSH_SECONDS = 2.0
 # We never ask for a job to be broken off, so there is nothing to look for.
 NEVER_SECONDS = 86_400.0
+SCHEMA_ADVICE = {
+    migrations.BEHIND: "Migrate first: flask db upgrade.",
+    migrations.AHEAD: "Start a newer version: a migration has taken away what this one needs.",
+}
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = logging.get_logger(__name__)
 
@@ -71,6 +75,7 @@ async def _serve(settings: Settings, grace: float) -> None:
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, ask_to_stop)
     log.info("worker_started", concurrency=CONCURRENCY)
+    await _wait_for_a_schema(stop)
     work = _Work(settings, stop)
     lanes = Lanes(stop, poll_seconds=POLL_SECONDS)
     # They go on for ever: one that ends before the stop has met a mistake of ours, which is raised
@@ -96,6 +101,32 @@ async def _serve(settings: Settings, grace: float) -> None:
         await work.hand_back()
         # Threads can't be ended, and leaving the loop would wait for them.
         os._exit(0)
+
+
+async def _wait_for_a_schema(stop: asyncio.Event) -> None:
+    """Wait until the database has a schema that this code runs with, or until the stop."""
+    away, said = "away", migrations.OK
+    while not stop.is_set():
+        try:
+            found = await asyncio.to_thread(_schema)
+        except Unavailable as fault:
+            found = away
+            if said != away:
+                log.error("worker_database_away", exc_info=fault)
+        else:
+            if said == away:
+                log.info("worker_database_back")
+            if found == migrations.OK:
+                return
+            if said != found:
+                log.error("worker_waits_for_a_schema", schema=found, advice=SCHEMA_ADVICE[found])
+        said = found
+        await _pause(stop, REST_SECONDS)
+
+
+def _schema() -> str:
+    with db.reading() as connection:
+        return migrations.state(connection)
 
 
 class _Work:

@@ -31,6 +31,7 @@ from tests.client import Client
 from tests.database import Databases, pool_on
 from tests.scenes import Scene, ask
 from tests.tracing import unfollowed
+from tests.worker.working import wait_until, working
 
 pytestmark = unfollowed
 Upgrade = Callable[[Settings, str], None]
@@ -215,3 +216,22 @@ def test_a_schema_that_no_longer_serves_the_code_is_ahead_and_fine_for_the_relea
         assert ready(create_app(later)) == (503, "ahead")
         monkeypatch.setattr(migrations, "head_revision", lambda: "9998_later")
         assert ready(create_app(later)) == (200, "ok")
+
+
+def test_a_worker_waits_for_a_schema_that_it_runs_with(
+    databases: Databases, upgrade: Upgrade, tmp_path: Path
+) -> None:
+    with databases.unmigrated() as database, working(database, tmp_path) as worker:
+        said = worker.until("worker_waits_for_a_schema")
+        assert (said["schema"], "flask db upgrade" in said["advice"]) == ("behind", True)
+        upgrade(database, migrations.LEAST_REVISION)
+        wait_until(lambda: run_sql(database, "SELECT FROM procrastinate_workers"), worker)
+        assert worker.end()[0] == 0
+        assert len(worker.lines("worker_waits_for_a_schema")) == 1
+        assert not worker.lines("worker_database_away")
+    with databases.unmigrated() as database:
+        upgrade(database, "9999_contracted")
+        with working(database, tmp_path) as worker:
+            assert worker.until("worker_waits_for_a_schema")["schema"] == "ahead"
+            assert worker.end()[0] == 0
+    assert not worker.lines("job_done")

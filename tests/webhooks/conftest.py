@@ -8,10 +8,13 @@ import pytest
 from flask import Flask
 from sqlalchemy import Row
 
+from app.webhooks.intake import take_in
 from tests import hooks
+from tests.people import TestUser
 from tests.webhooks.listening import Receiver, listening
 
 Sql = Callable[..., list[Row[Any]]]
+MakeUser = Callable[..., TestUser]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,17 @@ def make_webhook(app: Flask, sql: Sql) -> Iterator[Callable[..., dict[str, Any]]
     clear(sql)
     yield hooks.make_webhook
     clear(sql)
+
+
+@pytest.fixture
+def happen(make_user: MakeUser) -> Callable[[], None]:
+    """A function that lets something happen that webhooks want: somebody signs up."""
+
+    def something() -> None:
+        make_user()
+        take_in()
+
+    return something
 
 
 def clear(sql: Sql) -> None:

@@ -22,12 +22,10 @@ from app.webhooks.values import JITTER, LEASE, OVERLAP, WAITS, Failure
 from tests import canaries
 from tests.credits.sending import send
 from tests.hooks import OPERATOR
-from tests.people import TestUser
 from tests.racing import ROUNDS, at_once
-from tests.webhooks.conftest import deliveries
+from tests.webhooks.conftest import MakeUser, deliveries
 from tests.webhooks.listening import Got, Receiver
 
-MakeUser = Callable[..., TestUser]
 MakeWebhook = Callable[..., dict[str, Any]]
 Sql = Callable[..., list[Row[Any]]]
 
@@ -37,17 +35,6 @@ def work(webhook_id: UUID) -> int:
     messages = take(webhook_id, most=10)
     note([(message, attempt(message)) for message in messages])
     return len(messages)
-
-
-@pytest.fixture
-def happen(make_user: MakeUser) -> Callable[[], None]:
-    """A function that lets something happen that webhooks want: somebody signs up."""
-
-    def something() -> None:
-        make_user()
-        take_in()
-
-    return something
 
 
 @pytest.fixture
