@@ -59,6 +59,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         logging,
         openapi,
         outbox,
+        overload,
         pagination,
         ratelimit,
     )
@@ -85,6 +86,8 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     # By the oldest version: machines that know a new one already go on counting with the others.
     ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
     passwords.configure(settings)
+    for call in ("POST /api/v1/auth/login", "POST /api/v1/users"):
+        overload.also_refuse(call, passwords.is_full)
     registration.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)

@@ -1,4 +1,6 @@
-"""Refuses requests while too many wait for the database, at a fraction of what answering costs.
+"""Refuses requests while too many wait for what they need, at a fraction of what answering costs.
+
+All need the database; some need more, such as a place in the queue for hashing passwords.
 
 At ten times what a worker can do, even parsing what is refused would leave no time for the rest:
 gunicorn's parser, the edge and an access line are half of the cost of a small request. So a whole
@@ -8,6 +10,7 @@ way, and the edge refuses it. Probes always pass.
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -31,7 +34,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,7})(?:\r\n|$)")
 _NO_ID = "0" * 32
 _refusals = metrics.counter(
     "overload_refusals_total",
-    "Requests that were refused unread, because too many waited for the database.",
+    "Requests that were refused unread, because too many waited for what they need.",
 )
 log = logging.get_logger(__name__)
 
@@ -72,6 +75,8 @@ class _Form:
 
 _keeping: _Form
 _closing: _Form
+# How a request begins that needs more than the database, and what tells whether there is no room.
+_needs: dict[bytes, Callable[[], bool]] = {}
 _refused = _unreported = 0
 _reported_at = 0.0
 
@@ -83,22 +88,36 @@ def configure(settings: Settings) -> None:
     _keeping, _closing = _Form("keep-alive", headers), _Form("close", headers)
 
 
+def also_refuse(method_and_path: str, is_full: Callable[[], bool]) -> None:
+    """Refuse requests of this method and path, such as `POST /x`, also while `is_full()`."""
+    _needs[f"{method_and_path} ".encode()] = is_full
+
+
 def refusal(data: bytes) -> Refusal | None:
     """Return how to refuse what came from a socket, or None when it is to be read and answered.
 
     Waits for PAUSE_SECONDS before a refusal, and looks again.
     """
     global _refused
-    if not db.pool_is_crowded():
+    if not _has_no_room(data):
         return None
     is_simple, closes = _look_at(data)
     if not is_simple:
         return None
     gevent.sleep(PAUSE_SECONDS)
-    if not db.pool_is_crowded():
+    if not _has_no_room(data):
         return None
     _refused += 1
     return Refusal((_closing if closes else _keeping).fill(), closes)
+
+
+def _has_no_room(data: bytes) -> bool:
+    if db.pool_is_crowded():
+        return True
+    for beginning, is_full in _needs.items():
+        if data.startswith(beginning):
+            return is_full()
+    return False
 
 
 def report() -> None:

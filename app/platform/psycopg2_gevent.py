@@ -27,6 +27,8 @@ from psycopg2.extensions import (
     set_wait_callback,
 )
 
+from app.platform import statements
+
 # Above the server's own statement_timeout: it only cuts what the server can't, a dead network.
 # Without it a silent server would hold every connection of the pool for ever.
 STATEMENT_SECONDS: Final = 12.0
@@ -80,6 +82,16 @@ class Connection(connection):
             self.autocommit = False
         else:
             super().set_isolation_level(level)
+
+    def commit(self) -> None:
+        """Commit, which is timed and traced as statements are.
+
+        Raises psycopg2.Error.
+        """
+        if self.status == STATUS_BEGIN:
+            statements.commit(self, super().commit)
+        else:
+            super().commit()
 
     def is_stale(self) -> bool:
         """Tell whether the connection has ended, or holds bytes that nobody asked for.

@@ -58,6 +58,11 @@ def text_of(statement: object) -> str:
     return " ".join(_read(statement).split())[:TEXT_LENGTH]
 
 
+def commit(own: Any, end: Callable[[], None]) -> None:
+    """End a transaction by `end`, like a statement: it waits for the disk, and maybe a replica."""
+    _timed(own, lambda *_: end(), "COMMIT", None)
+
+
 class Cursor(cursor):
     """What statements are run with on our connections."""
 

@@ -111,6 +111,11 @@ def hash_new_password(password: str, *, email: str, name: str) -> str:
     return hashed
 
 
+def is_full() -> bool:
+    """Tell whether nobody else can wait for a hash."""
+    return _queued >= min(max(LONGEST_WAIT_SECONDS / _seconds, SHORTEST_QUEUE), LONGEST_QUEUE)
+
+
 @contextmanager
 def place() -> Iterator[None]:
     """Hold a place in the queue while the block runs, for the hashes that are made within.
@@ -124,7 +129,7 @@ def place() -> Iterator[None]:
     if _has_place.get() or not monkey.is_module_patched("threading"):
         yield
         return
-    if _queued >= min(max(LONGEST_WAIT_SECONDS / _seconds, SHORTEST_QUEUE), LONGEST_QUEUE):
+    if is_full():
         raise Overloaded
     _queued += 1
     held = _has_place.set(True)

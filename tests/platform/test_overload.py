@@ -1,8 +1,11 @@
 """Only a whole and simple request may be refused unread: everything else could hide another."""
 
 import pytest
+from flask import Flask
 
 from app.platform import overload
+from app.platform.settings import Settings
+from app.users import passwords
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /api/v1/users/me HTTP/1.1\r\n" + HOST
@@ -62,3 +65,26 @@ def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -
 )
 def test_everything_else_takes_the_ordinary_way(data: bytes) -> None:
     assert overload._look_at(data) == (False, False)
+
+
+def test_what_needs_more_than_the_database_is_refused_without_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overload.configure(settings)
+    monkeypatch.setattr(overload, "_needs", {})
+    full = [True]
+    overload.also_refuse("POST /hash", lambda: full[0])
+
+    def refused(line: str) -> bool:
+        return overload.refusal(f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode()) is not None
+
+    calls = ("POST /hash", "POST /hashes", "GET /hash", "POST /hash/x", "POST /")
+    assert [refused(call) for call in calls] == [True, False, False, False, False]
+    full[0] = False
+    assert not refused("POST /hash")
+
+
+def test_sign_ins_and_sign_ups_need_a_place_where_passwords_are_hashed(app: Flask) -> None:
+    rules = {f"POST {rule.rule}" for rule in app.url_map.iter_rules() if "POST" in rule.methods}
+    assert {call.decode().strip() for call in overload._needs} <= rules
+    assert set(overload._needs.values()) == {passwords.is_full}

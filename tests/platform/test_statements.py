@@ -55,6 +55,28 @@ def test_several_sets_of_values_are_one_statement(slow_lines: Lines) -> None:
     assert [line["query"] for line in slow_lines()] == ["SELECT pg_sleep"]
 
 
+def test_a_slow_commit_is_named_too(slow_lines: Lines) -> None:
+    with db.transaction() as session:
+        session.execute(
+            text(
+                "CREATE FUNCTION pg_temp.wait() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN PERFORM pg_sleep(0.04); RETURN NULL; END'"
+            )
+        )
+        session.execute(text("CREATE TEMPORARY TABLE waited (id int) ON COMMIT DELETE ROWS"))
+        session.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON waited DEFERRABLE"
+                " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.wait()"
+            )
+        )
+        session.execute(text("INSERT INTO waited VALUES (1)"))
+        slow_lines()
+    assert [(line["query"], line["text"]) for line in slow_lines()] == [("COMMIT", "COMMIT")]
+    with db.transaction() as session:
+        session.execute(text("DROP TABLE waited"))
+
+
 def test_a_slow_statement_that_fails_gets_its_line(slow_lines: Lines) -> None:
     failing = text("SELECT length(CAST(pg_sleep(:seconds) AS text)) / 0")
     with pytest.raises(DBAPIError), db.reading() as connection:

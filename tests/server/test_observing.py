@@ -184,6 +184,8 @@ def test_one_trace_holds_the_requests_their_steps_their_statements_and_the_job(r
     # It goes on where its event was left, in another process, and its statements belong to it.
     assert job["parent"] == asking["id"]
     assert "UPDATE mails" in run.below(job)
+    # What waits for the disk, or for a replica, is seen as well.
+    assert run.below(placing).count("COMMIT") == run.below(paying).count("COMMIT") == 1
     assert asking["begun"] < job["begun"]
 
 
