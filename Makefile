@@ -58,7 +58,7 @@ chaos: .venv/.dev ## kill, stop and cut off what the service stands on while cli
 soak: .venv/.dev ## attack the running service: slow clients, ten times its capacity, 100,000 requests; CHECK=… makes one
 	@$(BIN)/python -m tests.soak $(CHECK)
 
-bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about four minutes
+bench: .venv/.bench ## measure speed, memory and start against yardsticks, in about six minutes
 	@$(BIN)/python -m benchmarks
 
 bench-timing: .venv/.embedded ## measure whether an answer tells by its time who has an account

@@ -17,6 +17,8 @@ from benchmarks.stage import Stage, environment, free_port, seconds_to_start, st
 
 CLIENTS, MANY_CLIENTS, LOGIN_CLIENTS, BUYERS = 16, 64, 4, 200
 STARTS, WARM_UP_SECONDS = 3, 4
+# Each connection of a crowd makes plans at first, which takes them some seconds together.
+CROWD_TIMES = 5
 # What is compared, with what, and the ratio that it must reach.
 RATIOS = (
     ("GET /users/me", "me", "FastAPI", "fastapi me", 3.0),
@@ -95,6 +97,7 @@ def repetition(running: Stage, number: int, *, core: int, seconds: float) -> Rep
         seconds=seconds,
         people=PEOPLE,
     )
+    crowd = partial(pgbench, clients=BUYERS, seconds=CROWD_TIMES * seconds, apart=True)
     runs: dict[str, Callable[[], Figures]] = {
         "health": partial(ask, "health", service),
         "me": partial(ask, "me", service),
@@ -103,8 +106,8 @@ def repetition(running: Stage, number: int, *, core: int, seconds: float) -> Rep
         "fastapi list": partial(ask, "list", running.yardstick, people=people.staff),
         "transfer": partial(ask, "transfer", service),
         "pgbench": partial(pgbench, clients=CLIENTS),
-        "pairs": partial(pgbench, clients=BUYERS, apart=True),
-        "one house": partial(pgbench, clients=BUYERS, apart=True, shop=True),
+        "pairs": crowd,
+        "one house": partial(crowd, shop=True),
         "own products": partial(ask, "own products", service, clients=BUYERS),
         "one product": partial(ask, "one product", service, clients=BUYERS),
         "login": partial(ask, "login", service, clients=LOGIN_CLIENTS),

@@ -13,7 +13,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from app.platform import db
+from app.platform import db, logging
 from app.platform.errors import Unavailable
 from app.platform.settings import Settings
 from tests.database import pool_on
@@ -100,8 +100,10 @@ def test_nothing_happens_after_a_rollback_a_failed_commit_or_a_trial(
 
 
 def test_a_call_that_fails_after_a_commit_is_logged_and_stops_no_other(
-    calls: list[list[str]], capfd: pytest.CaptureFixture[str]
+    settings: Settings, calls: list[list[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    logging.configure(settings)
+
     def fail() -> None:
         raise ValueError("Not for the log")
 
