@@ -84,5 +84,31 @@ def test_probes_ask_for_a_restart_by_health_alone() -> None:
         for kind in ("startup", "readiness", "liveness")
     }
     assert paths == {"startup": "/health", "readiness": "/ready", "liveness": "/health"}
+    (worker,) = dict(pods())["bursar-worker"]["containers"]
+    assert worker["livenessProbe"]["httpGet"] == {"path": "/health", "port": "metrics"}
     (user,) = re.findall(r"^USER (\d+)$", (PROJECT_ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert {pod["securityContext"]["runAsUser"] for _, pod in pods()} == {int(user)}
+
+
+def test_prometheus_can_read_the_numbers_of_every_shape() -> None:
+    wanted = {"APP_METRICS_BIND": 9100, "APP_WORKER_METRICS_BIND": 9101}
+    (config,) = [each["data"] for each in manifests() if each["kind"] == "ConfigMap"]
+    ports = {
+        port["name"]: port["containerPort"]
+        for _, pod in pods()
+        for port in pod["containers"][0].get("ports", [])
+        if port["containerPort"] != 3000
+    }
+    shapes = [config]
+    for path in COMPOSED:
+        services = yaml.safe_load(path.read_text())["services"]
+        shapes += [services[name]["environment"] for name in ("web", "worker")]
+    for shape in shapes:
+        assert {name: int(shape[name].rpartition(":")[2]) for name in wanted} == wanted
+    listening = {
+        pod["containers"][0]["ports"][-1]["containerPort"]
+        for name, pod in pods()
+        if name != "bursar-migrate"
+    }
+    assert ports.keys() == {"metrics"}
+    assert listening == set(wanted.values())

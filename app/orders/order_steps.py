@@ -13,7 +13,7 @@ from app.audit.actions import Action
 from app.orders.errors import OrderState
 from app.orders.models import orders
 from app.orders.values import TRANSITIONS, OrderStatus
-from app.platform import metrics
+from app.platform import metrics, tracing
 from app.platform.actor import Actor
 from app.platform.db import after_commit
 from app.platform.errors import NotFound
@@ -32,6 +32,7 @@ _STEPS: Final[Mapping[Action, str]] = {
 _taken = metrics.counter("orders_processed_total", "Steps of orders.", step=_STEPS.values())
 
 
+@tracing.step("lock_order")
 def hold(session: Session, order_id: UUID) -> Row[Any]:
     """Lock an order until the caller's transaction ends: before discounts and accounts.
 
@@ -59,6 +60,7 @@ def wrong_state(order: Row[Any]) -> OrderState:
     return OrderState(details={"status": order.status})
 
 
+@tracing.step("change_order")
 def change(session: Session, order: Row[Any], **values: Any) -> None:
     """Write what becomes of an order that is held, as its next version."""
     session.execute(
@@ -66,6 +68,7 @@ def change(session: Session, order: Row[Any], **values: Any) -> None:
     )
 
 
+@tracing.step("record_event")
 def record(
     session: Session, action: Action, order_id: UUID, *, actor: Actor, **details: Any
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.platform import overload
 
-# From the first byte of a request's head to its last, and for a new connection from its start.
+# From the first byte of a request's head to its last, and from a new connection's start to that.
 HEAD_SECONDS = 10.0
 # A stream ends when the client takes nothing for this long, or less than a slow telephone could.
 SEND_SECONDS = 30.0
@@ -100,13 +100,15 @@ class Connection:
     def _first_bytes(self, size: int) -> bytes:
         """Return where a request begins, having answered those that there is no time for."""
         while data := self._receive(size):
-            since, ends = self.since, self.ends
+            since = self.since
             # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
             self.since = self.ends = inf
             refusal = overload.refusal(data)
             if refusal is None:
-                self.since, self.ends = since, min(ends, monotonic() + HEAD_SECONDS)
+                self.since, self.ends = since, monotonic() + HEAD_SECONDS
                 break
+            # Nor does who takes no refusals hold the connection for ever.
+            self.ends = monotonic() + HEAD_SECONDS
             self.send_all(refusal.answer)
             if refusal.closes:
                 return b""
@@ -122,6 +124,10 @@ class Connection:
         except OSError as error:
             if error.errno != HUNG_UP:
                 raise
+        # What had arrived by then is still there; nothing more comes, so this doesn't wait.
+        try:
+            return bytes(self._client.recv(size))
+        except OSError:
             return b""
 
     def hang_up(self) -> None:
@@ -145,9 +151,10 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         """Take in a new one, and make room for more if need be."""
-        self._all.add(connection)
-        if len(self._all) > self._most - SPARE:
+        # Before it is one of them: nobody makes room for themself.
+        if len(self._all) >= self._most - SPARE:
             self._make_room()
+        self._all.add(connection)
 
     def discard(self, connection: Connection) -> None:
         """Forget one that has ended."""
@@ -166,7 +173,7 @@ class Connections:
 
     def _make_room(self) -> None:
         """Hang up on the client that keeps its connection waiting longest."""
-        longest = min(self._all, key=lambda each: each.since)
-        if longest.since != inf:
+        longest = min(self._all, key=lambda each: each.since, default=None)
+        if longest is not None and longest.since != inf:
             longest.since = longest.ends = inf
             longest.hang_up()

@@ -22,6 +22,8 @@ RECORDED: Final = (
     "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_class')"
     " FROM alembic_version"
 )
+# The first migration makes the table before it lets the service's role read it.
+READABLE: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
 OK, BEHIND, AHEAD = "ok", "behind", "ahead"
 
 # Alembic names each of its plugins whenever it is imported, which tells an operator nothing.
@@ -91,7 +93,7 @@ def judge(revision: str | None, serves_from: str | None) -> str:
 
 
 def _recorded(connection: "Connection") -> tuple[str | None, str | None]:
-    if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar() is None:
+    if not connection.exec_driver_sql(READABLE).scalar():
         return None, None
     revision, serves_from = connection.exec_driver_sql(RECORDED).one_or_none() or (None, None)
     return revision, serves_from

@@ -71,7 +71,10 @@ def _settings(settings: Settings) -> Iterator[Finding]:
             " limits. Set it to the number of proxies."
         )
     if not settings.rate_limit_enabled:
-        yield warning("APP_RATE_LIMIT_ENABLED is false: passwords can be guessed without a limit.")
+        yield warning(
+            "APP_RATE_LIMIT_ENABLED is false: passwords can be guessed without a limit. Set it to"
+            " true."
+        )
     if not (settings.metrics_bind or settings.metrics_token):
         yield warning(
             "Nobody can read /metrics: set APP_METRICS_BIND or APP_METRICS_TOKEN, or no alert can"
@@ -88,11 +91,15 @@ def _connections(settings: Settings) -> Iterator[Finding]:
                 found[variable] = server.identity(connection)
         except OperationalError as error:
             reason = " ".join(str(error.orig).split())
-            yield problem(f"The database of {variable} can't be reached: {reason}")
+            yield problem(
+                f"The database of {variable} can't be reached: {reason}. Correct the URL, or start"
+                " the server."
+            )
     if len(set(found.values())) > 1:
         yield problem(
             "APP_DATABASE_URL and APP_DATABASE_MIGRATION_URL lead to different databases:"
-            " migrations and backups would be of one that the service doesn't use."
+            " migrations and backups would be of one that the service doesn't use. Name the same in"
+            " both."
         )
 
 

@@ -46,7 +46,8 @@ def durability(connection: Connection, settings: Settings) -> Iterator[Finding]:
     version = int(_show(connection, "server_version_num"))
     if version < OLDEST:
         yield problem(
-            f"PostgreSQL 15 or newer is needed, and this is {_show(connection, 'server_version')}."
+            f"PostgreSQL 15 or newer is needed, and this is {_show(connection, 'server_version')}:"
+            " move to a newer one, with flask backup and flask restore-drill or with pg_upgrade."
         )
     grave = problem if settings.is_production else warning
     for name, loss in DURABLE.items():
@@ -58,7 +59,10 @@ def durability(connection: Connection, settings: Settings) -> Iterator[Finding]:
             " every name: create it with ENCODING 'UTF8', and restore a backup into it."
         )
     if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar():
-        yield problem("APP_DATABASE_URL leads to a standby: nothing can be written there.")
+        yield problem(
+            "APP_DATABASE_URL leads to a standby, where nothing can be written: name the primary,"
+            " or all servers and target_session_attrs=read-write."
+        )
     wrong = {name: _show(connection, name) for name in TIMEOUTS}
     wrong = {name: value for name, value in wrong.items() if value != TIMEOUTS[name]}
     if wrong:
@@ -66,6 +70,7 @@ def durability(connection: Connection, settings: Settings) -> Iterator[Finding]:
             "Connections don't have the service's time limits"
             f" ({', '.join(f'{name} is {value}' for name, value in wrong.items())}): something"
             " between here and PostgreSQL drops them. A request that hangs would keep its locks."
+            " For a pooler set APP_DATABASE_POOLER, and the limits of the role by deploy/roles.sql."
         )
 
 
@@ -115,7 +120,12 @@ def roles(connection: Connection, settings: Settings) -> Iterator[Finding]:
 
 
 def limits(connection: Connection, settings: Settings, *, machines: int) -> Iterator[Finding]:
-    """Ask whether all pools together fit into what the server, database and role allow."""
+    """Ask whether all pools together fit into what the server, database and role allow.
+
+    Behind a pooler its own limits count, and only it knows them.
+    """
+    if settings.database_pooler:
+        return
     allowed = {name: number for name, number in _allowed(connection).items() if number >= 0}
     size = settings.database_max_connections or db.pool_size(
         settings, int(_show(connection, "max_connections"))

@@ -74,8 +74,18 @@ async def _serve(settings: Settings, grace: float) -> None:
 
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, ask_to_stop)
+    # Goes on while the rest ends; leaving the loop cancels it.
+    watching = asyncio.create_task(numbers.watch())
     log.info("worker_started", concurrency=CONCURRENCY)
-    await _wait_for_a_schema(stop)
+    asked = asyncio.create_task(stop.wait())
+    fitting = asyncio.create_task(_wait_for_a_schema(stop))
+    await asyncio.wait([fitting, asked], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        # Nothing runs yet, and nobody waits for a look at a server that says nothing.
+        if not (await asyncio.wait([fitting], timeout=HAND_BACK_SECONDS))[0]:
+            os._exit(0)
+        return
+    fitting.result()
     work = _Work(settings, stop)
     lanes = Lanes(stop, poll_seconds=POLL_SECONDS)
     # They go on for ever: one that ends before the stop has met a mistake of ours, which is raised
@@ -85,9 +95,6 @@ async def _serve(settings: Settings, grace: float) -> None:
         asyncio.create_task(_relay(settings, stop)),
         asyncio.create_task(lanes.go_on()),
     ]
-    asked = asyncio.create_task(stop.wait())
-    # Goes on while the rest ends; leaving the loop cancels it.
-    watching = asyncio.create_task(numbers.watch())
     await asyncio.wait([*loops, asked, watching], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     # Nothing is cancelled: what runs shall end well, and in Python 3.11 a task that is cancelled at

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from app.users import passwords
+from app.users import service as users
 from tests.client import Client
 from tests.people import PASSWORD, SET_STATUS, TestUser
 from tests.scraped import samples
@@ -53,3 +55,16 @@ def test_logins_are_counted_by_outcome(
     assert sign_in(7) == 422
     # Two more are how the users were made.
     assert counted() == {"SIGNED_IN": 2 + 2, "INVALID_CREDENTIALS": 2, "USER_SUSPENDED": 1}
+
+
+def test_a_sign_in_that_nobody_could_wait_for_is_refused_before_its_user_is_read(
+    client: Client,
+    sql: Callable[..., Any],
+    counted: Callable[[], dict[str, float]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passwords, "_queued", passwords.LONGEST_QUEUE)
+    monkeypatch.setattr(users, "find_credentials", None)
+    refused = client.post(LOGIN, json={"email": "a@example.com", "password": PASSWORD})
+    assert (refused.status_code, refused.json["error"]["code"]) == (503, "OVERLOADED")
+    assert counted() == {"OVERLOADED": 1}

@@ -62,8 +62,8 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Return good answers per second."""
-        return len(self.good) / self.seconds
+        """Return good answers per second, of those that came before the last request was sent."""
+        return sum(due + took <= self.seconds for due, took in self.good) / self.seconds
 
 
 class Connection:

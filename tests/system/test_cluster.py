@@ -11,9 +11,10 @@ import pytest
 from alembic.util import CommandError
 from redis import Redis
 
-from app.platform import migrations, startup
+from app.platform import db, migrations, startup
 from app.platform.settings import EXIT_CODE, Settings, SettingsError
 from app.platform.settings.addresses import database_url
+from app.upkeep import server as examining
 from tests.commands import command, flask
 from tests.database import pool_on
 from tests.platform.test_health import client
@@ -108,6 +109,9 @@ def test_a_standby_is_not_ready_and_nothing_is_acknowledged_before_it_has_it(
     with pool_on(settings, size=2):
         ready = client(settings).get("/ready")
     assert (ready.status_code, ready.json["checks"]["database"]) == (503, "read-only")
+    with db.one_connection(settings) as connection:
+        told = [finding.text for finding in examining.durability(connection, settings)]
+    assert any("leads to a standby" in sentence for sentence in told)
 
     with shape.busy() as clients:
         shape.until_made(clients, 20)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from app.credits import verification
 from app.platform.settings import Settings
 from tests.network import free_port
@@ -141,9 +143,10 @@ def stop_once_it_is_out(server: Server, name: str, balancer: Balancer) -> None:
     time.sleep(0.1)
 
 
-def test_the_balancers_file_is_without_a_warning() -> None:
+@pytest.mark.parametrize("name", ["haproxy.cfg", "cluster.cfg"])
+def test_the_balancers_files_are_without_a_warning(name: str) -> None:
     checked = subprocess.run(
-        [debian.haproxy(), "-c", "-dW", "-f", str(CONFIGURATION)],
+        [debian.haproxy(), "-c", "-dW", "-f", str(CONFIGURATION.with_name(name))],
         capture_output=True,
         text=True,
         check=False,

@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import time_machine
@@ -23,12 +25,13 @@ from app.platform import clock, db, migrations
 from app.platform.db import Base
 from app.platform.settings import Settings
 from app.support import erasure, retention
-from app.worker import relay
+from app.worker import numbers, relay
 from tests import people
 from tests.access_table import MATRIX, WHO
 from tests.banking import ACTIONS, Customer, make_bank
 from tests.client import Client
 from tests.database import Databases, pool_on
+from tests.network import free_port
 from tests.scenes import Scene, ask
 from tests.tracing import unfollowed
 from tests.worker.working import wait_until, working
@@ -233,5 +236,24 @@ def test_a_worker_waits_for_a_schema_that_it_runs_with(
         upgrade(database, "9999_contracted")
         with working(database, tmp_path) as worker:
             assert worker.until("worker_waits_for_a_schema")["schema"] == "ahead"
+            time.sleep(2)
+            assert run_sql(database, "SELECT FROM procrastinate_workers") == []
             assert worker.end()[0] == 0
-    assert not worker.lines("job_done")
+
+
+def test_a_schema_that_is_only_begun_is_behind(
+    databases: Databases, settings: Settings, tmp_path: Path
+) -> None:
+    """The first migration makes the table of revisions before anybody else may read it."""
+    with databases.unmigrated() as begun, service_on(begun, settings) as app:
+        run_sql(begun, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        run_sql(begun, "INSERT INTO alembic_version VALUES ('0001_audit')")
+        assert ready(app) == (503, "behind")
+        address = f"127.0.0.1:{free_port()}"
+        with working(begun, tmp_path, APP_WORKER_METRICS_BIND=address) as worker:
+            assert worker.until("worker_waits_for_a_schema")["schema"] == "behind"
+            # Longer than a loop may stand still: it waits, and lives.
+            time.sleep(numbers.STILL_SECONDS + 1)
+            with urlopen(f"http://{address}/health", timeout=5) as answer:
+                assert answer.status == 200
+            assert worker.end()[0] == 0

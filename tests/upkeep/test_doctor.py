@@ -204,6 +204,12 @@ def test_more_connections_than_the_server_allows_are_a_problem_in_production(
     assert "set APP_DATABASE_MAX_CONNECTIONS=43, or raise it" in found
 
 
+def test_behind_a_pooler_its_own_limits_count(production: Settings, find: Find) -> None:
+    # Connections here bring the limits themselves, which a pooler would refuse.
+    (dropped, _mail) = find(replace(production, database_pooler=True), machines=50)
+    assert dropped.startswith("database: PROBLEM: Connections don't have the service's time limits")
+
+
 @pytest.mark.parametrize("what", ["ROLE bursar_app", "DATABASE bursar"])
 def test_the_limit_of_the_role_and_of_the_database_count(
     installed: Installation, find: Find, what: str

@@ -54,10 +54,25 @@ def test_what_waits_is_put_off_and_given_up_is_told(
 
 
 def test_more_than_can_be_counted_in_time_is_not_counted(
-    make_webhook: MakeWebhook, happen: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    make_webhook: MakeWebhook,
+    happen: Callable[[], None],
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_webhook()
+    first = make_webhook()["id"]
     for _ in range(3):
         happen()
     monkeypatch.setattr(backlog, "MOST_COUNTED", 2)
     assert shown()[0] == 2
+    # What one webhook puts off hides nothing of another one's.
+    sql(
+        "UPDATE webhook_deliveries SET next_try_at = now() + interval '1 hour'"
+        " WHERE webhook_id = :id",
+        id=first,
+    )
+    make_webhook()
+    happen()
+    with later(60):
+        waiting, seconds, postponed, _ = shown()
+    assert (waiting, postponed) == (2, 2)
+    assert 60 <= seconds < 70
