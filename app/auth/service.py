@@ -57,6 +57,7 @@ def configure(settings: Settings) -> None:
 
 
 @tallies.login()
+@passwords.place()
 def login(*, email: str, password: str, device_token: str | None = None, actor: Actor) -> Tokens:
     """Begin a login session with an address and a normalised password.
 
@@ -67,7 +68,6 @@ def login(*, email: str, password: str, device_token: str | None = None, actor: 
     Raises TooManyRequests, InvalidCredentials, UserSuspended, ResetRequired, EmailNotVerified,
     Overloaded or Unavailable.
     """
-    passwords.check_room()
     user = users.find_credentials(email)
     device_id = device_tokens.known_device(
         device_token,

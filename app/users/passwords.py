@@ -7,7 +7,9 @@ called inside a transaction: a hash takes tens of milliseconds.
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from time import monotonic
 from typing import TypeVar
@@ -40,8 +42,11 @@ _context: CryptContext
 _dummy_hash: str
 _thread: ThreadPool | None = None
 _queued = 0
+_has_place: ContextVar[bool] = ContextVar("has_place", default=False)
 metrics.gauge(
-    "password_hashes_queued", "Password hashes that are made or wait for it.", lambda: _queued
+    "password_hashes_queued",
+    "Requests that make a password's hash or wait for it.",
+    lambda: _queued,
 )
 # How long a hash takes, with what competes for the CPU; each one corrects it by an eighth.
 _seconds = 0.03
@@ -111,13 +116,33 @@ def is_full() -> bool:
     return _queued >= min(max(LONGEST_WAIT_SECONDS / _seconds, SHORTEST_QUEUE), LONGEST_QUEUE)
 
 
-def check_room() -> None:
-    """Refuse early what would be refused once its user was read, for a queue that is too long.
+@contextmanager
+def place() -> Iterator[None]:
+    """Hold a place in the queue while the block runs, for the hashes that are made within.
+
+    So who finds none is refused before any work was done, and whoever found one isn't refused
+    later: ten times as many sign-ins as can be hashed would else leave a third of the good ones,
+    for the rest do their work in the database only to be refused then. Where there is no event
+    loop, nobody waits for a hash.
 
     Raises Overloaded.
     """
+    global _queued
+    if _has_place.get():
+        yield
+        return
     if is_full():
         raise Overloaded
+    if not monkey.is_module_patched("threading"):
+        yield
+        return
+    _queued += 1
+    held = _has_place.set(True)
+    try:
+        yield
+    finally:
+        _has_place.reset(held)
+        _queued -= 1
 
 
 def verify(password: str, password_hash: str | None) -> bool:
@@ -170,18 +195,14 @@ def _common_passwords() -> frozenset[str]:
 
 def _off_the_loop(work: Callable[[], T]) -> T:
     """Run `work` on this worker's hashing thread, or at once where there is no event loop."""
-    global _thread, _queued
+    global _thread
     if not monkey.is_module_patched("threading"):
         return work()
-    check_room()
-    if _thread is None:
-        # On first use and so after the fork, which a thread of the parent doesn't survive.
-        _thread = ThreadPool(1)
-    _queued += 1
-    try:
+    with place():
+        if _thread is None:
+            # On first use and so after the fork, which a thread of the parent doesn't survive.
+            _thread = ThreadPool(1)
         return _thread.apply(partial(_timed, work))
-    finally:
-        _queued -= 1
 
 
 def _timed(work: Callable[[], T]) -> T:
