@@ -24,6 +24,7 @@ _SUBJECT = re.compile(
 )
 _CALLED = re.compile(r"\bSELECT\s+([a-z_][a-z0-9_.]*)\s*\(", re.IGNORECASE)
 
+# With the cursor, or for a COMMIT the connection.
 Run = Callable[[Any, Callable[..., None], Any, Any], None]
 log = get_logger(__name__)
 _slow_seconds = 0.5
