@@ -88,10 +88,11 @@ class Connection(connection):
 
         Raises psycopg2.Error.
         """
+        end = super().commit
         if self.status == STATUS_BEGIN:
-            statements.commit(self, super().commit)
+            statements.run_commit(self, end)
         else:
-            super().commit()
+            end()
 
     def is_stale(self) -> bool:
         """Tell whether the connection has ended, or holds bytes that nobody asked for.

@@ -59,7 +59,7 @@ def text_of(statement: object) -> str:
     return " ".join(_read(statement).split())[:TEXT_LENGTH]
 
 
-def commit(own: Any, end: Callable[[], None]) -> None:
+def run_commit(own: Any, end: Callable[[], None]) -> None:
     """End a transaction by `end`, like a statement: it waits for the disk, and maybe a replica."""
     _timed(own, lambda *_: end(), "COMMIT", None)
 

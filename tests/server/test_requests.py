@@ -2,12 +2,13 @@
 
 import json
 import socket
+import threading
 import time
 import uuid
 
 import pytest
 
-from tests.server.serving import Server, read_answer, wait_until
+from tests.server.serving import Server, read_all, read_answer, wait_until
 from tests.server.small import DEADLINE_SECONDS
 
 
@@ -152,8 +153,13 @@ def test_a_busy_client_lets_another_have_its_turn(server: Server) -> None:
     many = 2000
     request_id = uuid.uuid4().hex
     with server.connect() as busy:
-        busy.sendall(b"GET /who HTTP/1.1\r\nHost: localhost\r\n\r\n" * many)
+        # What nobody takes isn't answered either.
+        taking = threading.Thread(target=read_all, args=(busy,))
+        taking.start()
+        who = b"GET /who HTTP/1.1\r\nHost: localhost\r\n"
+        busy.sendall((who + b"\r\n") * (many - 1) + who + b"Connection: close\r\n\r\n")
         assert server.get("/who", X_Request_Id=request_id).status == 200
+        taking.join(20)
         wait_until(lambda: len(server.lines("request")) > many)
     order = [line["request_id"] for line in server.lines("request")]
     assert request_id not in order[-10:]

@@ -216,7 +216,7 @@ def test_a_worker_may_open_files_for_all_its_connections(tmp_path: Path) -> None
             allowed, _ = psutil.Process(server.workers()[0]).rlimit(psutil.RLIMIT_NOFILE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
-    assert allowed == 1500
+    assert allowed == 2500
 
 
 def test_nothing_warns_about_a_late_patch(tmp_path: Path) -> None:

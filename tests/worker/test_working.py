@@ -91,14 +91,13 @@ def test_a_job_that_only_a_newer_worker_knows_is_left_for_one(
         assert worker.process.poll() is None
 
 
-def test_a_worker_without_its_tables_says_so_and_ends(databases: Databases, tmp_path: Path) -> None:
-    with (
-        databases.unmigrated() as settings,
-        working(settings, tmp_path, wait=False) as worker,
-    ):
-        assert worker.process.wait(30) != 0
-        (line,) = worker.lines("uncaught_exception")
-        assert "psycopg2.errors.UndefinedTable (42P01)" in line["causes"]
+def test_a_worker_without_its_tables_says_what_to_do_and_waits_for_them(
+    databases: Databases, tmp_path: Path
+) -> None:
+    with databases.unmigrated() as settings, working(settings, tmp_path) as worker:
+        said = worker.until("worker_waits_for_a_schema")
+        assert (said["schema"], said["advice"]) == ("behind", "Migrate first: flask db upgrade.")
+        assert worker.end()[0] == 0
 
 
 def test_the_command_explains_itself(office: Office) -> None:
