@@ -110,7 +110,7 @@ def test_a_standby_is_not_ready_and_nothing_is_acknowledged_before_it_has_it(
         ready = client(settings).get("/ready")
     assert (ready.status_code, ready.json["checks"]["database"]) == (503, "read-only")
     with db.one_connection(settings) as connection:
-        told = [finding.text for finding in examining.durability(connection, settings)]
+        told = [finding.sentence for finding in examining.durability(connection, settings)]
     assert any("leads to a standby" in sentence for sentence in told)
 
     with shape.busy() as clients:

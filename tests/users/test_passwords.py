@@ -10,6 +10,7 @@ from flask import Flask
 
 from app.platform.settings import Settings
 from app.users import passwords
+from tests import tracing
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,8 @@ def test_in_a_worker_hashing_leaves_the_loop_alone_and_a_long_queue_is_refused(
             "APP_DATA_DIR": str(settings.data_dir),
             "APP_DATABASE_URL": settings.database_url,
             "APP_AUTH_ARGON2_MEMORY_KIB": "8192",
-        },
+        }
+        | tracing.variables(),
         capture_output=True,
         text=True,
         timeout=60,

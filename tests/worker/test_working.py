@@ -91,6 +91,7 @@ def test_a_job_that_only_a_newer_worker_knows_is_left_for_one(
         assert worker.process.poll() is None
 
 
+@pytest.mark.usefixtures("traced")
 def test_a_worker_without_its_tables_says_what_to_do_and_waits_for_them(
     databases: Databases, tmp_path: Path
 ) -> None:
