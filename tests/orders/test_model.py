@@ -28,7 +28,7 @@ from tests.tracing import unfollowed
 
 pytestmark = unfollowed
 
-RUNS = int(os.environ.get("TEST_RUNS", "15"))
+RUNS = int(os.environ.get("TEST_RUNS", "30"))
 STEPS = int(os.environ.get("TEST_STEPS", "25"))
 USERS = 4
 PRICE, RICH = 7, 200

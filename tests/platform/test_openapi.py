@@ -173,7 +173,7 @@ def test_whatever_is_sent_gets_an_answer_that_the_document_lists(
         @given(case=cases)
         @settings(
             # What says less in its request has fewer ways to say it.
-            max_examples=min(2 + len(parameters) + 3 * len(operation.body), 6),
+            max_examples=min(2 + len(parameters) + 4 * len(operation.body), 8),
             phases=[Phase.generate],
             deadline=None,
             derandomize=True,

@@ -12,8 +12,6 @@ import time
 # Each sends or takes a little so often: fast enough for every limit on silence.
 PAUSE_SECONDS = 0.5
 TAKEN_BYTES = 256
-# As fast as they come: hundreds of requests in one moment are an overload, which is another check.
-NEW_PER_SECOND = 200
 HOST = b"Host: 127.0.0.1\r\n"
 HEAD = b"GET /api/v1/users/me HTTP/1.1\r\n" + HOST + b"X-Slow: "
 BODY = (
@@ -66,11 +64,7 @@ def main() -> None:
     """Attack until the process is ended."""
     port, number = int(sys.argv[1]), int(sys.argv[2])
     kinds = ((HEAD, False), (BODY, False), (READ, True))
-    everyone = []
-    for _ in range(number):
-        for begin, reads in kinds:
-            everyone.append(Attacker(port, begin, reads=reads))
-            time.sleep(1 / NEW_PER_SECOND)
+    everyone = [Attacker(port, begin, reads=reads) for begin, reads in kinds for _ in range(number)]
     print("begun", flush=True)
     while True:
         for attacker in everyone:

@@ -38,11 +38,6 @@ class Stage:
         children = psutil.Process(self.master).children()
         return sorted((each for each in children if lives(each)), key=lambda each: each.pid)
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that the workers have had."""
-        times = [worker.cpu_times() for worker in self.workers()]
-        return sum(each.user + each.system for each in times)
-
     def get(self, path: str) -> Answer:
         """Return an answer that came on a connection of its own."""
         return ask(self.port, path)
