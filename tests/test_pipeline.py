@@ -1,5 +1,6 @@
 """The stages around every view: their order, and what browsers and caches rely on."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -128,6 +129,23 @@ def test_short_answers_and_tokens_are_not_compressed(
     assert sign_in.status_code == 200
     assert "Content-Encoding" not in sign_in.headers
     assert sign_in.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("algorithm", ["zstd", "br", "gzip"])
+def test_a_file_is_compressed_once(client: Client, algorithm: str) -> None:
+    accepts = {"Accept-Encoding": algorithm}
+    path = "/docs/swagger-ui-bundle.js"
+    begun = time.process_time()
+    first = client.get(path, headers=accepts)
+    took = time.process_time() - begun
+    again = [client.get(path, headers=accepts) for _ in range(5)]
+    assert first.headers["Content-Encoding"] == algorithm
+    assert all(answer.data == first.data for answer in again)
+    assert client.get("/docs/swagger-ui.css", headers=accepts).data != first.data
+    assert client.get(path, headers={"Accept-Encoding": "identity"}).data != first.data
+    assert (time.process_time() - begun - took) / 7 < took
+    tag = {"If-None-Match": first.headers["ETag"]}
+    assert client.get(path, headers=accepts | tag).status_code == 304
 
 
 def test_a_compressed_answer_is_recognised_by_its_tag(client: Client) -> None:

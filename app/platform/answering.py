@@ -10,6 +10,9 @@ from app.platform.connections import Connection
 # and the client, still sending, would never see the answer. Both limits keep that from lasting.
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 32 << 20
+# Joining a head with more than this would cost more than the system call that it spares; and many
+# who read the same file slowly would each hold a copy of it.
+JOINED_BYTES = 64 * 1024
 
 
 class Answering:
@@ -30,6 +33,8 @@ class Answering:
 
         Raises ConnectionResetError when the client takes nothing, or too little.
         """
+        if len(data) > JOINED_BYTES:
+            self.flush()
         if self._head is None:
             self._client.send_all(data)
         elif self._head:

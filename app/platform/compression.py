@@ -1,16 +1,25 @@
 """Compresses answers of 1 KiB and more, on request: zstd, br or gzip."""
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from flask_compress import Compress
 
 ALGORITHMS = ("zstd", "br", "gzip")
 LEAST_BYTES = 1024
 
 
+class Kept(dict[str, bytes]):
+    """Compressed answers, for as long as the process lives."""
+
+    def set(self, key: str, value: bytes) -> None:
+        """Keep an answer."""
+        self[key] = value
+
+
 def install(app: Flask) -> None:
     """Compress what clients accept compressed, but never an answer with tokens.
 
-    The length of a compressed answer says something about its content (BREACH).
+    The length of a compressed answer says something about its content (BREACH). A view that says
+    `bursar.unchanging` in the environ has its answer compressed once for its path.
     """
     app.config |= {
         "COMPRESS_REGISTER": False,
@@ -22,6 +31,8 @@ def install(app: Flask) -> None:
         "COMPRESS_ZSTD_LEVEL": 3,
     }
     compress = Compress(app)
+    app.config |= {"COMPRESS_CACHE_BACKEND": Kept, "COMPRESS_CACHE_KEY": _path}
+    compress_once = Compress(app)
 
     @app.after_request
     def shrink(response: Response) -> Response:
@@ -30,5 +41,10 @@ def install(app: Flask) -> None:
         if request.environ.get("bursar.secret") or not wanted:
             response.vary.add("Accept-Encoding")
             return response
-        compressed: Response = compress.after_request(response)
+        unchanging = request.environ.get("bursar.unchanging")
+        compressed: Response = (compress_once if unchanging else compress).after_request(response)
         return compressed
+
+
+def _path(asked: Request) -> str:
+    return asked.path

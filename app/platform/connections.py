@@ -6,10 +6,13 @@ nothing else, so limits may be generous; what ends a flood of slow clients is `m
 """
 
 import errno
+import os
 import socket
 from math import inf
 from time import monotonic
 from typing import Any
+
+from gevent import get_hub, getcurrent
 
 from app.platform import overload
 
@@ -25,6 +28,8 @@ UNSENT_BYTES = 64 * 1024
 SPARE = 16
 # With this gevent wakes a greenlet that waits on a socket when another one shuts it down.
 HUNG_UP = errno.EBADF
+# As gevent's event loop calls it.
+READ = 1
 
 
 def limit_buffers(listener: Any) -> None:
@@ -40,17 +45,25 @@ class Connection:
     wait is over.
     """
 
-    __slots__ = ("_between", "_client", "_keep_seconds", "_sending", "ends", "since")
+    __slots__ = (
+        "_between", "_client", "_file", "_in_pause", "_keep_seconds", "_reader", "_sending",
+        "_size", "_watcher", "ends", "since",
+    )  # fmt: skip
 
     def __init__(self, client: Any, *, keep_seconds: float) -> None:
         """Wrap a new connection, which may be idle for `keep_seconds` between requests."""
         self._client, self._keep_seconds = client, keep_seconds
         self._between, self._sending = True, False
+        self._file: int = client.fileno()
+        # The greenlet that waits for a request, and what tells of its first bytes.
+        self._reader: Any = None
+        self._size, self._in_pause = 0, False
+        self._watcher: Any = get_hub().loop.io(self._file, READ)
         self.since = monotonic()
         self.ends = self.since + HEAD_SECONDS
 
     def recv(self, size: int) -> bytes:
-        """Return what the client sent; in a crowd whole requests are refused before they are read.
+        """Return what the client sent; in a crowd whole requests are refused and not returned.
 
         Returns nothing when the client or a limit has ended the connection.
         """
@@ -97,25 +110,72 @@ class Connection:
         finally:
             self._sending, self.since = False, inf
 
-    def _first_bytes(self, size: int) -> bytes:
-        """Return where a request begins, having answered those that there is no time for."""
-        while data := self._receive(size):
-            since = self.since
-            # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
-            self.since = self.ends = inf
-            refusal = overload.refusal(data)
-            if refusal is None:
-                self.since, self.ends = since, monotonic() + HEAD_SECONDS
-                break
-            # Nor does who takes no refusals hold the connection for ever.
+    def admit(self, data: bytes) -> None:
+        """Have the request read that begins with this; nothing ends the connection.
+
+        Called in the event loop, as `refuse` is.
+        """
+        if self._reader is not None:
+            self.since = min(self.since, monotonic())
             self.ends = monotonic() + HEAD_SECONDS
-            self.send_all(refusal.answer)
-            if refusal.closes:
-                return b""
-            self.since = monotonic()
-            self.ends = self.since + self._keep_seconds
+            self._reader.switch(data)
+
+    def refuse(self, answer: bytes, *, closes: bool) -> None:
+        """Send an answer to a request that wasn't read, and wait for the next one."""
+        if self._reader is None:
+            return
+        try:
+            is_sent = os.write(self._file, answer) == len(answer)
+        except OSError:
+            is_sent = False
+        # Who leaves no room for so little hasn't taken the answers before.
+        if closes or not is_sent:
+            self._reader.switch(b"")
+            return
+        self.since = monotonic()
+        self.ends = self.since + self._keep_seconds
+        self._in_pause = False
+        if not self._watcher.active:
+            self._watcher.start(self._arrived)
+
+    def close(self) -> None:
+        """Close the client's socket."""
+        self._watcher.close()
+        self._client.close()
+
+    def _first_bytes(self, size: int) -> bytes:
+        """Return where a request begins, having waited for one that there is time for.
+
+        The others are refused in the event loop: waking the greenlet for each costs twice as much.
+        """
+        self._reader, self._size = getcurrent(), size
+        self._watcher.start(self._arrived)
+        try:
+            data: bytes = get_hub().switch()
+        finally:
+            self._reader, self._in_pause = None, False
+            self._watcher.stop()
         self._between = False
         return data
+
+    def _arrived(self) -> None:
+        """Look at what came; this runs in the event loop."""
+        if self._in_pause:
+            # More, or the end, while a request waits for its refusal: that goes first.
+            self._watcher.stop()
+            return
+        try:
+            data = os.read(self._file, self._size)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data and overload.keep_waiting(self, data):
+            # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
+            self.since = self.ends = inf
+            self._in_pause = True
+        else:
+            self.admit(data)
 
     def _receive(self, size: int) -> bytes:
         """Return what the client sent, and nothing when it or `hang_up` ended the connection."""
@@ -137,8 +197,37 @@ class Connection:
         except OSError:
             return
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    # What else gunicorn and `Answering` use of a socket. Named one by one, because a class with
+    # `__getattr__` finds all of its attributes slowly.
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._file
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Limit how long the client may take for what it sends or takes next."""
+        self._client.settimeout(seconds)
+
+    def gettimeout(self) -> float | None:
+        """Return that limit in seconds, and None without one."""
+        timeout: float | None = self._client.gettimeout()
+        return timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """Wait for the client from now on, or don't."""
+        self._client.setblocking(flag)
+
+    def shutdown(self, how: int) -> None:
+        """Close one direction, or both."""
+        self._client.shutdown(how)
+
+    def send(self, data: bytes) -> int:
+        """Send what the client takes at once, and return how many bytes that were."""
+        return int(self._client.send(data))
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of it."""
+        self._client.sendall(data)
 
 
 class Connections:

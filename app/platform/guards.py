@@ -4,7 +4,8 @@
 is looked up, `@or_other_proof` takes an access token or what the view asks for in its place,
 `@requires_where` asks for a permission in some of a public view's requests. A test pins the access
 of every view. Before it runs the request is counted: by user when somebody is signed in, by API key
-when a program asks, else by network address, but for `@counts_itself` and `@counted_if_refused`.
+when a program asks, else by network address, but for `@counts_itself`, `@counted_if_refused` and
+`@not_counted`.
 
 An API key opens a view that asks for a permission if that is among its scopes, and any other one by
 `self:read` or `self:write`, or by a permission that `@also_opened_by` names. `@never_for_keys` is
@@ -128,6 +129,12 @@ def record_denial(permission: str) -> None:
 def counts_itself(view: View) -> View:
     """Say that the view counts requests of nobody in particular, once it knows whose they are."""
     vars(view)["counted"] = "by the view"
+    return view
+
+
+def not_counted(view: View) -> View:
+    """Count no request of the view: it answers with less work than counting takes."""
+    vars(view)["counted"] = "never"
     return view
 
 

@@ -107,6 +107,12 @@ class Turns:
         waiting = len(self._queue)
         if waiting < SHORTEST:
             return False
+        if monotonic() - self._since >= WINDOW_SECONDS:
+            self._measure()
+        return waiting >= self._longest
+
+    def _measure(self) -> None:
+        """Note how long the queue may be at the speed at which it was served lately."""
         with self._guard:
             now = monotonic()
             seconds = now - self._since
@@ -115,7 +121,6 @@ class Turns:
                 # Half of it is what was known before: one pause of the database is no crowd yet.
                 self._longest = max((self._longest + measured) / 2, SHORTEST)
                 self._since, self._served = now, 0
-        return waiting >= self._longest
 
     def _leave(self, ticket: threading.Lock) -> bool:
         """Leave the queue; false when the place had been handed over already."""

@@ -1,9 +1,12 @@
 """Only a whole and simple request may be refused unread: everything else could hide another."""
 
+import gevent
+import gevent.socket
 import pytest
 from flask import Flask
 
 from app.platform import overload
+from app.platform.connections import Connection
 from app.platform.settings import Settings
 from app.users import passwords
 
@@ -21,6 +24,7 @@ POST = b"POST /api/v1/credits/transfers HTTP/1.1\r\n" + HOST
         (POST + b"Content-Length: 2\r\n\r\n{}", False),
         (POST + b"CONTENT-LENGTH:2\r\nAccept: */*\r\n\r\n{}", False),
         (POST + b"Content-Length: 0\r\n\r\n", False),
+        (POST + b"Content-Length: 2\r\nConnection:close\r\n\r\n{}", True),
     ],
 )
 def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -> None:
@@ -41,6 +45,8 @@ def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -
         b"OPTIONS / HTTP/1.1\r\n" + HOST + b"\r\n",
         b"PRI * HTTP/2.0\r\n\r\n",
         b"GET / HTTP/1.0\r\n\r\n",
+        b"GET /\r\nX: HTTP/1.1\r\n\r\n",
+        b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /\r\n\r\n",
         # Bodies whose end is somewhere else, or could be.
         GET + b"\r\nGET / HTTP/1.1\r\n\r\n",
@@ -52,6 +58,13 @@ def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -
         POST + b"Content-Length: 0x2\r\n\r\n{}",
         POST + b"Content-Length: 2, 2\r\n\r\n{}",
         POST + b"X: 1\nContent-Length: 5\r\n\r\n",
+        POST + b"X: 1\nContent-Length: 2\r\n\r\n{}",
+        POST + b"X: 1\rContent-Length: 2\r\n\r\n",
+        POST + b"X: 1\n Content-Length: 2\r\n\r\n",
+        POST + b"Content-Length: 2\r\n 0\r\n\r\n{}",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\nConnection: close\r\n\r\n{}",
+        POST + b" Transfer-Encoding: chunked\r\n\r\n",
+        POST + b"X: 1\rTransfer-Encoding: chunked\r\n\r\n",
         POST + b"Content-Length: 12345678\r\n\r\n{}",
         POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         POST + b"Content-Length: 2\r\ntransfer-ENCODING: x\r\n\r\n{}",
@@ -76,7 +89,15 @@ def test_what_needs_more_than_the_database_is_refused_without_it(
     overload.also_refuse("POST /hash", lambda: full[0])
 
     def refused(line: str) -> bool:
-        return overload.refusal(f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode()) is not None
+        server, client = gevent.socket.socketpair()
+        with server, client:
+            reading = gevent.spawn(Connection(server, keep_seconds=75).recv, 8192)
+            client.sendall(f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            reading.join(overload.PAUSE_SECONDS * 3)
+            if reading.dead:
+                return False
+            assert client.recv(8192).startswith(b"HTTP/1.1 503")
+            return True
 
     calls = ("POST /hash", "POST /hashes", "GET /hash", "POST /hash/x", "POST /")
     assert [refused(call) for call in calls] == [True, False, False, False, False]
