@@ -120,10 +120,13 @@ class Connection:
             self.ends = monotonic() + HEAD_SECONDS
             self._reader.switch(data)
 
-    def refuse(self, answer: bytes, *, closes: bool) -> None:
-        """Send an answer to a request that wasn't read, and wait for the next one."""
+    def refuse(self, answer: bytes, *, closes: bool) -> bool:
+        """Send an answer to a request that wasn't read, and wait for the next one.
+
+        Tells whether it was sent.
+        """
         if self._reader is None:
-            return
+            return False
         try:
             is_sent = os.write(self._file, answer) == len(answer)
         except OSError:
@@ -131,12 +134,13 @@ class Connection:
         # Who leaves no room for so little hasn't taken the answers before.
         if closes or not is_sent:
             self._reader.switch(b"")
-            return
+            return is_sent
         self.since = monotonic()
         self.ends = self.since + self._keep_seconds
         self._in_pause = False
         if not self._watcher.active:
             self._watcher.start(self._arrived)
+        return True
 
     def close(self) -> None:
         """Close the client's socket."""
@@ -170,7 +174,13 @@ class Connection:
             return
         except OSError:
             data = b""
-        if data and overload.keep_waiting(self, data):
+        try:
+            is_kept = data and overload.keep_waiting(self, data)
+        except BaseException:
+            # gevent stops a watcher whose callback failed; nothing else would wake the greenlet.
+            self.admit(b"")
+            raise
+        if is_kept:
             # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
             self.since = self.ends = inf
             self._in_pause = True
@@ -197,12 +207,8 @@ class Connection:
         except OSError:
             return
 
-    # What else gunicorn and `Answering` use of a socket. Named one by one, because a class with
-    # `__getattr__` finds all of its attributes slowly.
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return self._file
+    # What else gunicorn and `Answering` use of a socket, for HTTP/1.1 without TLS. Named one by
+    # one, because a class with `__getattr__` finds all of its attributes slowly.
 
     def settimeout(self, seconds: float | None) -> None:
         """Limit how long the client may take for what it sends or takes next."""
@@ -220,10 +226,6 @@ class Connection:
     def shutdown(self, how: int) -> None:
         """Close one direction, or both."""
         self._client.shutdown(how)
-
-    def send(self, data: bytes) -> int:
-        """Send what the client takes at once, and return how many bytes that were."""
-        return int(self._client.send(data))
 
     def sendall(self, data: bytes) -> None:
         """Send all of it."""

@@ -5,7 +5,7 @@ is looked up, `@or_other_proof` takes an access token or what the view asks for 
 `@requires_where` asks for a permission in some of a public view's requests. A test pins the access
 of every view. Before it runs the request is counted: by user when somebody is signed in, by API key
 when a program asks, else by network address, but for `@counts_itself`, `@counted_if_refused` and
-`@not_counted`.
+`@counted_in_shares`.
 
 An API key opens a view that asks for a permission if that is among its scopes, and any other one by
 `self:read` or `self:write`, or by a permission that `@also_opened_by` names. `@never_for_keys` is
@@ -28,6 +28,7 @@ PUBLIC = "public"
 OPTIONAL = "signed in, or proven by body or cookie"
 SIGNED_IN = "signed in"
 NEVER = "never"
+IN_SHARES = "in shares"
 
 
 class Authenticate(Protocol):
@@ -132,9 +133,12 @@ def counts_itself(view: View) -> View:
     return view
 
 
-def not_counted(view: View) -> View:
-    """Count no request of the view: it answers with less work than counting takes."""
-    vars(view)["counted"] = "never"
+def counted_in_shares(view: View) -> View:
+    """Count a public view's requests by themselves, and many at once.
+
+    For answers that take less than counting each of them in the store that all workers share.
+    """
+    vars(view)["counted"] = IN_SHARES
     return view
 
 
@@ -216,8 +220,9 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
         asked = _asked(view)
         g.actor = Actor(kind="anonymous", **origin)
         if asked == PUBLIC:
-            if rule.rule not in PROBES and "counted" not in vars(view):
-                ratelimit.take_of_address(origin["address"])
+            counted = vars(view).get("counted")
+            if counted in (None, IN_SHARES) and rule.rule not in PROBES:
+                ratelimit.take_of_address(origin["address"], of_file=counted == IN_SHARES)
             return
         try:
             g.actor = actor = authenticate(_bearer_token(), **origin)

@@ -37,9 +37,9 @@ _FIRST_LINE = re.compile(
 # line jumps from one to the next.
 _UNUSUAL = re.compile(
     rb"\n(?:expect|upgrade|origin|x-request-id|accept:[^\n]*problem|transfer-encoding"
-    rb"|[ \t]|(?<!\r\n))"
+    rb"|[^a-z]|[^\n:]*[^\x21-\x7e\r\n:]|(?<!\r\n))"
 )
-_BARE_RETURN = re.compile(rb"\r[^\n]")
+_BARE_RETURN = re.compile(rb"\r(?!\n)")
 _LENGTH_OR_CLOSE = re.compile(rb"\n(?:content-length([^\r]*)|connection: ?(close))")
 _LENGTH = re.compile(rb": ?(\d{1,7})")
 _NO_ID = "0" * 32
@@ -56,8 +56,8 @@ class Visitor(Protocol):
     def admit(self, data: bytes) -> None:
         """Have what came read and answered."""
 
-    def refuse(self, answer: bytes, *, closes: bool) -> None:
-        """Send this answer instead, and end the connection if it `closes`."""
+    def refuse(self, answer: bytes, *, closes: bool) -> bool:
+        """Send this answer instead, and end the connection if it `closes`; tell whether it went."""
 
 
 class _Form:
@@ -134,11 +134,16 @@ def _decide() -> None:
     now = monotonic()
     while _kept_waiting and _kept_waiting[0][0] <= now:
         _, visitor, data, closes = _kept_waiting.popleft()
-        if _has_no_room(data):
-            _refused += 1
-            visitor.refuse((_closing if closes else _keeping).fill(), closes=closes)
-        else:
-            visitor.admit(data)
+        try:
+            if _has_no_room(data):
+                answer = (_closing if closes else _keeping).fill()
+                _refused += visitor.refuse(answer, closes=closes)
+            else:
+                visitor.admit(data)
+        except BaseException:
+            # Nobody else would ever end it.
+            visitor.admit(b"")
+            raise
     if not _kept_waiting:
         _timer.stop()
 
@@ -178,7 +183,7 @@ def _look_at(data: bytes) -> tuple[bool, bool]:
         return False, False
     found = _LENGTH_OR_CLOSE.findall(head)
     closes = (b"", b"close") in found
-    lengths = [length for length, _ in found if length]
+    lengths = [length for length, close in found if not close]
     if not lengths:
         return (True, closes) if not body else (False, False)
     declared = _LENGTH.fullmatch(lengths[0])

@@ -11,7 +11,7 @@ import hmac
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, gcd
 from typing import TypeAlias
 from uuid import UUID
@@ -138,13 +138,17 @@ def spend_of_user(user_id: UUID | None) -> None:
         _limiter.spend(_limiter.per_user, (user_id,))
 
 
-def take_of_address(address: str | None) -> None:
+def take_of_address(address: str | None, *, of_file: bool = False) -> None:
     """Count a request of nobody in particular; one without a network address can't be counted.
 
-    Raises TooManyRequests.
+    Those `of_file` count by themselves, many at once. Raises TooManyRequests.
     """
     network = origin.network(address)
-    if _limiter is not None and network is not None:
+    if _limiter is None or network is None:
+        return
+    if of_file:
+        _limiter.spend(_limiter.files_per_address, (network,))
+    else:
         _limiter.take(_limiter.per_address, (network,), remembers=True)
 
 
@@ -159,6 +163,7 @@ class Limiter:
         self.per_address = Limit(
             name="anonymous", amount=settings.rate_limit_anonymous_per_minute, seconds=MINUTE
         )
+        self.files_per_address = replace(self.per_address, name="files")
         self._key = key
         self._shared = _store(settings.rate_limit_storage_url)
         self._own = Memory()

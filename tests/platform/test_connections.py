@@ -172,15 +172,29 @@ def test_what_comes_during_a_pause_is_looked_at_after_it(monkeypatch: pytest.Mon
         assert client.recv(100) == b"x" * 20
 
 
-def test_who_is_ended_during_a_pause_hears_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(monkeypatch, 10)
+def test_who_is_ended_during_a_pause_hears_nothing_more() -> None:
     server, client = gevent.socket.socketpair()
     with server, client:
         connection = Connection(server, keep_seconds=75)
         reading = gevent.spawn(connection.recv, 100)
-        client.sendall(b"GET /1")
         gevent.sleep(0.01)
         reading.kill()
-        connection.close()
-        gevent.sleep(0.1)
-        assert client.recv(100) == b""
+        assert not connection.refuse(b"x", closes=False)
+        connection.admit(b"x")
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.recv(100)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_mistake_in_the_event_loop_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: gevent stops the watcher, and the greenlet would wait for ever."""
+
+    def keep_waiting(_: Connection, __: bytes) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(overload, "keep_waiting", keep_waiting)
+    server, client = gevent.socket.socketpair()
+    with server, client:
+        client.sendall(b"GET /")
+        assert gevent.spawn(Connection(server, keep_seconds=75).recv, 100).get(timeout=5) == b""

@@ -64,6 +64,16 @@ def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -
         POST + b"Content-Length: 2\r\n 0\r\n\r\n{}",
         POST + b"Content-Length: 2\r\nContent-Length: 3\r\nConnection: close\r\n\r\n{}",
         POST + b" Transfer-Encoding: chunked\r\n\r\n",
+        POST + b"\x0bTransfer-Encoding: chunked\r\n\r\n",
+        POST + b"\xa0Transfer-Encoding: chunked\r\n\r\n",
+        POST + b'"Transfer-Encoding: chunked\r\n\r\n',
+        POST + b"X\x0bContent-Length: 30\r\n\r\n",
+        POST + b"X Content-Length: 30\r\n\r\n",
+        POST + b"\x00Content-Length: 30\r\n\r\n",
+        POST + b"Content-Length\r\n\r\n",
+        POST + b"Content-Length\r\nContent-Length: 2\r\n\r\n{}",
+        POST + b"Content-Length: 2\r\r\n\r\n{}",
+        POST + b"X: 1\r\r\n\r\n",
         POST + b"X: 1\rTransfer-Encoding: chunked\r\n\r\n",
         POST + b"Content-Length: 12345678\r\n\r\n{}",
         POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -96,6 +106,7 @@ def test_what_needs_more_than_the_database_is_refused_without_it(
             reading.join(overload.PAUSE_SECONDS * 3)
             if reading.dead:
                 return False
+            reading.kill()
             assert client.recv(8192).startswith(b"HTTP/1.1 503")
             return True
 
