@@ -6,6 +6,7 @@ It is made of Swagger UI's own files: no foreign host, no inline script, good wi
 import hashlib
 import importlib.util
 import mimetypes
+from functools import cache
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -49,16 +50,19 @@ def install(app: Flask) -> None:
     if package is None or package.origin is None:
         raise RuntimeError("flask-swagger-ui is not installed")
     folder = Path(package.origin).parent / "dist"
-    # Read once, and before workers are forked: they share it.
-    contents = {"start.js": START.encode()}
-    contents |= {name: (folder / name).read_bytes() for name in FILES}
-    tags = {name: hashlib.sha256(content).hexdigest()[:32] for name, content in contents.items()}
+
+    # In memory from the first request on: looking files up for each takes longer than all the rest.
+    @cache
+    def read(name: str) -> tuple[bytes, str]:
+        content = START.encode() if name == "start.js" else (folder / name).read_bytes()
+        return content, hashlib.sha256(content).hexdigest()[:32]
 
     def file(name: str) -> Response:
         request.environ["bursar.unchanging"] = True
-        response = Response(contents[name], mimetype=mimetypes.guess_type(name)[0])
+        content, tag = read(name)
+        response = Response(content, mimetype=mimetypes.guess_type(name)[0])
         response.headers["Cache-Control"] = "public, max-age=3600"
-        return http.conditional(response, tags[name])
+        return http.conditional(response, tag)
 
     @app.get("/docs")
     @guards.public
