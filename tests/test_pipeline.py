@@ -151,9 +151,8 @@ def test_a_file_is_compressed_once(
     assert all(answer.headers["Content-Encoding"] == algorithm for answer in (head, *answers))
     assert all(answer.data == answers[0].data != b"" for answer in answers)
     assert len(client.get(path, headers={"Accept-Encoding": "identity"}).data) == compressed[0]
-    tag = head.headers["ETag"]
-    again = client.get(path, headers=accepts | {"If-None-Match": tag})
-    assert (again.status_code, again.headers["ETag"], len(compressed)) == (304, tag, 1)
+    again = client.get(path, headers=accepts | {"If-None-Match": head.headers["ETag"]})
+    assert (again.status_code, len(compressed)) == (304, 1)
     assert client.get("/docs/swagger-ui.css", headers=accepts).data != answers[0].data
 
 

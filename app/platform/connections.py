@@ -227,6 +227,10 @@ class Connection:
         """Close one direction, or both."""
         self._client.shutdown(how)
 
+    def send(self, data: bytes) -> int:
+        """Send what the client takes at once, and return how many bytes that were."""
+        return int(self._client.send(data))
+
     def sendall(self, data: bytes) -> None:
         """Send all of it."""
         self._client.sendall(data)

@@ -278,10 +278,8 @@ def conditional(response: Response, etag: str) -> Response:
     response.set_etag(etag)
     sent = request.if_none_match
     # Compression adds `:zstd` and the like to the tags that it sends out.
-    tags = (etag + suffix for suffix in ("", ":zstd", ":br", ":gzip"))
-    known = next((tag for tag in tags if sent.contains_weak(tag)), None)
-    if known is not None and request.method in ("GET", "HEAD"):
-        response.set_etag(known)
+    known = any(sent.contains_weak(etag + suffix) for suffix in ("", ":zstd", ":br", ":gzip"))
+    if known and request.method in ("GET", "HEAD"):
         response.status_code, response.response = 304, []
         del response.headers["Content-Type"], response.headers["Content-Length"]
     return response
