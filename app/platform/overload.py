@@ -37,7 +37,7 @@ _FIRST_LINE = re.compile(
 # line jumps from one to the next.
 _UNUSUAL = re.compile(
     rb"\n(?:expect|upgrade|origin|x-request-id|accept:[^\n]*problem|transfer-encoding"
-    rb"|[^a-z]|[^\n:]*[^\x21-\x7e\r\n:]|(?<!\r\n))"
+    rb"|(?![a-z][a-z0-9_-]*+:)|(?<!\r\n))"
 )
 _BARE_RETURN = re.compile(rb"\r(?!\n)")
 _LENGTH_OR_CLOSE = re.compile(rb"\n(?:content-length([^\r]*)|connection: ?(close))")
