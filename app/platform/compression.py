@@ -8,7 +8,7 @@ LEAST_BYTES = 1024
 
 
 class Kept(dict[str, bytes]):
-    """Compressed answers, for as long as the process lives."""
+    """Compressed answers, kept for as long as the process lives, with the methods of a cache."""
 
     def set(self, key: str, value: bytes) -> None:
         """Keep an answer."""

@@ -116,8 +116,9 @@ class Connection:
         Called in the event loop, as `refuse` is.
         """
         if self._reader is not None:
-            self.since = min(self.since, monotonic())
-            self.ends = monotonic() + HEAD_SECONDS
+            now = monotonic()
+            # After a pause the wait for the rest of a head begins anew.
+            self.since, self.ends = min(self.since, now), now + HEAD_SECONDS
             self._reader.switch(data)
 
     def refuse(self, answer: bytes, *, closes: bool) -> bool:

@@ -73,12 +73,12 @@ def install(app: Flask) -> None:
 
     @app.get("/docs/start.js")
     @guards.public
-    @guards.counted_in_shares
+    @guards.counted_as_file
     def docs_start() -> Response:
         return file("start.js")
 
     @app.get(f"/docs/<any({','.join(repr(name) for name in FILES)}):name>")
     @guards.public
-    @guards.counted_in_shares
+    @guards.counted_as_file
     def docs_file(name: str) -> Response:
         return file(name)

@@ -5,7 +5,7 @@ is looked up, `@or_other_proof` takes an access token or what the view asks for 
 `@requires_where` asks for a permission in some of a public view's requests. A test pins the access
 of every view. Before it runs the request is counted: by user when somebody is signed in, by API key
 when a program asks, else by network address, but for `@counts_itself`, `@counted_if_refused` and
-`@counted_in_shares`.
+`@counted_as_file`.
 
 An API key opens a view that asks for a permission if that is among its scopes, and any other one by
 `self:read` or `self:write`, or by a permission that `@also_opened_by` names. `@never_for_keys` is
@@ -28,7 +28,7 @@ PUBLIC = "public"
 OPTIONAL = "signed in, or proven by body or cookie"
 SIGNED_IN = "signed in"
 NEVER = "never"
-IN_SHARES = "in shares"
+AS_FILE = "as a file"
 
 
 class Authenticate(Protocol):
@@ -133,12 +133,12 @@ def counts_itself(view: View) -> View:
     return view
 
 
-def counted_in_shares(view: View) -> View:
-    """Count a public view's requests by themselves, and many at once.
+def counted_as_file(view: View) -> View:
+    """Count a public view's requests with those for other files, and many at once.
 
     For answers that take less than counting each of them in the store that all workers share.
     """
-    vars(view)["counted"] = IN_SHARES
+    vars(view)["counted"] = AS_FILE
     return view
 
 
@@ -221,8 +221,8 @@ def install(app: Flask, *, authenticate: Authenticate, record_denied: RecordDeni
         g.actor = Actor(kind="anonymous", **origin)
         if asked == PUBLIC:
             counted = vars(view).get("counted")
-            if counted in (None, IN_SHARES) and rule.rule not in PROBES:
-                ratelimit.take_of_address(origin["address"], of_file=counted == IN_SHARES)
+            if counted in (None, AS_FILE) and rule.rule not in PROBES:
+                ratelimit.take_of_address(origin["address"], of_file=counted == AS_FILE)
             return
         try:
             g.actor = actor = authenticate(_bearer_token(), **origin)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import flask_smorest
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from app.platform import errors, guards, http
 from app.platform.edge import PROBES
@@ -137,6 +137,7 @@ def install(app: Flask, api: flask_smorest.Api) -> None:
     @app.get("/openapi.json")
     @guards.public
     def openapi() -> Response:
+        request.environ["bursar.unchanging"] = True
         response = Response(body, content_type=errors.JSON)
         response.headers["Cache-Control"] = "public, max-age=600"
         return http.conditional(response, etag)

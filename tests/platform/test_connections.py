@@ -144,7 +144,8 @@ def refusing(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Refuse everything, with an answer of so many bytes."""
 
     def keep_waiting(connection: Connection, _: bytes) -> bool:
-        gevent.spawn_later(0.05, connection.refuse, b"x" * size, closes=False)
+        timer = gevent.get_hub().loop.timer(0.05)
+        timer.start(lambda: timer.close() or connection.refuse(b"x" * size, closes=False))
         return True
 
     monkeypatch.setattr(overload, "keep_waiting", keep_waiting)
@@ -186,7 +187,6 @@ def test_who_is_ended_during_a_pause_hears_nothing_more() -> None:
             client.recv(100)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_mistake_in_the_event_loop_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen failing: gevent stops the watcher, and the greenlet would wait for ever."""
 

@@ -116,6 +116,21 @@ def test_what_needs_more_than_the_database_is_refused_without_it(
     assert not refused("POST /hash")
 
 
+def test_a_mistake_after_a_pause_ends_the_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing: nothing else would wake the greenlet, or count its wait."""
+    overload.configure(settings)
+    monkeypatch.setattr(overload, "_needs", {})
+    full = iter([True])
+    overload.also_refuse("POST /hash", lambda: next(full))
+    server, client = gevent.socket.socketpair()
+    with server, client:
+        client.sendall(b"POST /hash HTTP/1.1\r\nHost: a\r\n\r\n")
+        reading = gevent.spawn(Connection(server, keep_seconds=75).recv, 8192)
+        assert reading.get(timeout=5) == b""
+
+
 def test_sign_ins_and_sign_ups_need_a_place_where_passwords_are_hashed(app: Flask) -> None:
     calls = {"POST /api/v1/auth/login", "POST /api/v1/users"}
     assert {call.decode().strip() for call in overload._needs} == calls

@@ -51,7 +51,10 @@ def test_a_worker_shows_its_jobs_its_pool_and_its_event_loop(
         assert now['job_duration_seconds_count{task="mail.deliver"}'] == 3
         assert now['database_pool_size{worker="0"}'] == 5
         assert 20e6 < now['worker_memory_bytes{worker="0"}'] < 300e6
-        assert now["event_loop_lag_seconds_count"] >= 1
+        # Three mails may take less than the half second after which it is first measured.
+        wait_until(
+            lambda: samples(ask(port, "/metrics")[1])["event_loop_lag_seconds_count"] >= 1, worker
+        )
         # The web process reads these.
         assert "outbox_events_waiting" not in now
         assert ask(port, "/health")[0] == 200
