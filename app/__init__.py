@@ -87,7 +87,7 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
     passwords.configure(settings)
     for call in ("POST /api/v1/auth/login", "POST /api/v1/users"):
-        overload.also_refuse(call, passwords.is_full)
+        overload.also_wait_for(call, passwords.is_full)
     registration.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)

@@ -43,6 +43,16 @@ class Answering:
         else:
             self._head = data
 
+    @property
+    def is_refused(self) -> bool:
+        """Tell whether there is no time for the request."""
+        return self._client.is_refused
+
+    @property
+    def waited(self) -> float:
+        """Return how many seconds the request lay unread."""
+        return self._client.waited
+
     def flush(self) -> None:
         """Send what is kept; afterwards everything is sent at once."""
         head, self._head = self._head, None

@@ -42,22 +42,23 @@ class Connection:
     """A client's socket as gunicorn's parser sees it, and what is known of the client.
 
     `since` is the moment from which it waits for its client, `inf` while it doesn't; at `ends` the
-    wait is over.
+    wait is over. `waited` is how many seconds its request lay unread, and `is_refused` says that it
+    has to be answered with a refusal.
     """
 
     __slots__ = (
         "_between", "_client", "_file", "_in_pause", "_keep_seconds", "_reader", "_sending",
-        "_size", "_watcher", "ends", "since",
+        "_size", "_watcher", "ends", "is_refused", "since", "waited",
     )  # fmt: skip
 
     def __init__(self, client: Any, *, keep_seconds: float) -> None:
         """Wrap a new connection, which may be idle for `keep_seconds` between requests."""
         self._client, self._keep_seconds = client, keep_seconds
-        self._between, self._sending = True, False
+        self._between, self._sending, self.is_refused = True, False, False
         self._file: int = client.fileno()
         # The greenlet that waits for a request, and what tells of its first bytes.
         self._reader: Any = None
-        self._size, self._in_pause = 0, False
+        self._size, self._in_pause, self.waited = 0, False, 0.0
         self._watcher: Any = get_hub().loop.io(self._file, READ)
         self.since = monotonic()
         self.ends = self.since + HEAD_SECONDS
@@ -86,6 +87,8 @@ class Connection:
         """Note that the client has its answer; `buffered` says that a next head has begun."""
         self._client.settimeout(None)
         self._between = not buffered
+        # It waits nowhere for its turn.
+        self.waited, self.is_refused = 0.0, buffered and overload.is_crowded()
         self.since = monotonic()
         self.ends = self.since + (HEAD_SECONDS if buffered else self._keep_seconds)
 
@@ -110,12 +113,13 @@ class Connection:
         finally:
             self._sending, self.since = False, inf
 
-    def admit(self, data: bytes) -> None:
-        """Have the request read that begins with this; nothing ends the connection.
+    def admit(self, data: bytes, *, waited: float = 0.0, in_vain: bool = False) -> None:
+        """Have the request read that begins with this, and refused if it is `in_vain`.
 
-        Called in the event loop, as `refuse` is.
+        Nothing ends the connection. Called in the event loop, as `refuse` is.
         """
         if self._reader is not None:
+            self.waited, self.is_refused = waited, in_vain
             now = monotonic()
             # After a pause the wait for the rest of a head begins anew.
             self.since, self.ends = min(self.since, now), now + HEAD_SECONDS

@@ -133,9 +133,9 @@ def pool_is_open() -> bool:
     return _pool is not None
 
 
-def pool_is_crowded() -> bool:
-    """Tell whether so many wait for a connection that a newcomer is better refused at once."""
-    return _pool is not None and _pool.turns.are_crowded()
+def pool_is_full() -> bool:
+    """Tell whether a newcomer would wait for a connection behind others that do."""
+    return _pool is not None and _pool.turns.are_full()
 
 
 def pool_size(settings: Settings, limit: int | None) -> int:

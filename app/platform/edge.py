@@ -22,7 +22,6 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from app.platform import (
     cors,
-    db,
     deadlines,
     errors,
     logging,
@@ -93,7 +92,7 @@ class Edge:
             raise errors.NotFound
         if not self.is_trusted_host(environ.get("HTTP_HOST", "")):
             raise errors.BadRequest("The Host header is not one of this service.")
-        if db.pool_is_crowded():
+        if getattr(environ.get("gunicorn.socket"), "is_refused", False):
             raise errors.Overloaded
 
 
@@ -110,8 +109,8 @@ class Call:
     )  # fmt: skip
 
     def __init__(self, edge: Edge, environ: Environ, start_response: StartResponse) -> None:
-        """Take the request's id, or make one, and start its clock."""
-        self._started = perf_counter()
+        """Take the request's id, or make one, and start its clock: at the time when it came."""
+        self._started = perf_counter() - getattr(environ.get("gunicorn.socket"), "waited", 0.0)
         self._edge, self._environ, self._start_response = edge, environ, start_response
         self._head: tuple[str, Headers] = ("500 Internal Server Error", [])
         self._head_sent = self._whole = False

@@ -1,14 +1,12 @@
-"""Refuses requests while too many wait for what they need, at a fraction of what answering costs.
+"""Keeps requests waiting while too many need the database, and refuses what would wait too long.
 
-All need the database; some need more, such as a place in the queue for hashing passwords.
-
-At ten times what a worker can do, even parsing what is refused would leave no time for the rest:
-gunicorn's parser, the edge and an access line are half of the cost of a small request. So a whole
-and simple request is refused as it comes from the socket, in the event loop; what is anything else
-takes the ordinary way, and the edge refuses it. Probes always pass.
+Whatever comes on a connection waits here as it came, before it costs anything: work that has begun
+holds memory, and is lost when it is refused later. All requests need the database; some need more,
+such as a place in the queue for hashing passwords, and wait for that apart from the others. A whole
+and simple request is refused unread, in the event loop; anything else takes the ordinary way, and
+the edge refuses it. Probes never wait.
 """
 
-import random
 import re
 from collections import deque
 from collections.abc import Callable
@@ -17,35 +15,37 @@ from typing import Any, Protocol
 
 import gevent
 
-from app.platform import db, errors, logging, metrics
-from app.platform.security_headers import security_headers
-from app.platform.settings import Settings
+from app.platform import db, logging, metrics, unread
 
-# A client that gets its refusal at once sends the next request at once. So long it is kept waiting;
-# often the crowd is over by then, and it gets its answer.
+# Whoever would wait longer than this is better refused: beyond it, clients give up or repeat, and
+# the time is spent on answers that nobody reads.
+LONGEST_WAIT_SECONDS = 0.4
+# But a client that gets its refusal at once sends the next request at once. So long it is kept
+# waiting in any case; often the crowd is over by then, and it gets its answer.
 PAUSE_SECONDS = 0.1
+# How fast they are let in is measured over at least so long, because places come back in bursts.
+WINDOW_SECONDS = 0.1
+# How many may wait for the database until that was measured.
+UNMEASURED = 400.0
+# How often it is looked who can be let in, or waits too long. Many at once cost less each than one
+# at a time.
+TICK_SECONDS = 0.01
 REPORT_SECONDS = 1.0
 
-# How often it is looked whose pause is over. Many at once cost less each than one at a time.
-TICK_SECONDS = 0.01
-
-_FIRST_LINE = re.compile(
-    rb"(?:GET (?!/health|/ready|/metrics)|POST |PUT |PATCH |DELETE )[^ \r\n]+ HTTP/1\.1\r\n"
-)
-# Of a head in lower case: what asks for more than a plain answer, what the answer would have to
-# heed, and lines that another parser could understand in another way. A search for the end of a
-# line jumps from one to the next.
-_UNUSUAL = re.compile(
-    rb"\n(?:expect|upgrade|origin|x-request-id|accept:[^\n]*problem|transfer-encoding"
-    rb"|(?![a-z][a-z0-9_-]*+:)|(?<!\r\n))"
-)
-_BARE_RETURN = re.compile(rb"\r(?!\n)")
-_LENGTH_OR_CLOSE = re.compile(rb"\n(?:content-length([^\r]*)|connection: ?(close))")
-_LENGTH = re.compile(rb": ?(\d{1,7})")
-_NO_ID = "0" * 32
+_PROBE = re.compile(rb"(?:GET|HEAD) /(?:health|ready|metrics)")
 _refusals = metrics.counter(
     "overload_refusals_total",
     "Requests that were refused unread, because too many waited for what they need.",
+)
+_waits = metrics.histogram(
+    "overload_wait_seconds",
+    "How long those waited unread who were let in.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)
+metrics.gauge(
+    "overload_waiting",
+    "Requests that wait unread.",
+    lambda: sum(len(room.kept) for room in _rooms()),
 )
 log = logging.get_logger(__name__)
 
@@ -53,108 +53,108 @@ log = logging.get_logger(__name__)
 class Visitor(Protocol):
     """A connection on which a request has come."""
 
-    def admit(self, data: bytes) -> None:
-        """Have what came read and answered."""
+    def admit(self, data: bytes, *, waited: float = 0.0, in_vain: bool = False) -> None:
+        """Have what came so many seconds ago read and answered; `in_vain` with a refusal."""
 
     def refuse(self, answer: bytes, *, closes: bool) -> bool:
         """Send this answer instead, and end the connection if it `closes`; tell whether it went."""
 
 
-class _Form:
-    """An answer with a gap for the request's id, in its head and in its body."""
+class Room:
+    """Requests that wait unread for the same thing, in the order in which they came."""
 
-    def __init__(self, connection: str, headers: list[tuple[str, str]]) -> None:
-        status, body, content_type = errors.render(
-            errors.Overloaded(), request_id=_NO_ID, problem=False
-        )
-        head = [
-            ("Connection", connection),
-            ("Content-Type", content_type),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            *errors.Overloaded.headers.items(),
-            *headers,
-            ("X-Request-Id", _NO_ID),
-        ]
-        lines = "".join(f"{name}: {value}\r\n" for name, value in head)
-        whole = f"HTTP/1.1 {status} Service Unavailable\r\n{lines}\r\n".encode() + body
-        self._before, self._between, self._after = whole.split(_NO_ID.encode())
+    def __init__(self, is_full: Callable[[], bool], *, most: float = 0.0) -> None:
+        """Let in while what they wait for isn't full; until it was measured, so many may wait."""
+        self.is_full = is_full
+        self.kept: deque[tuple[float, Visitor, bytes]] = deque()
+        # Since when so many were let in, and how many may wait at that speed.
+        self._since, self._let_in, self._most = 0.0, 0, most
 
-    def fill(self) -> bytes:
-        """Return the answer with a new id."""
-        name = b"%032x" % random.getrandbits(128)
-        return b"".join((self._before, name, self._between, name, self._after))
+    def keep(self, visitor: Visitor, data: bytes) -> None:
+        """Take in a request behind the others."""
+        now = monotonic()
+        if not self.kept:
+            # How many were let in while nobody waited tells nothing about the speed.
+            self._since, self._let_in = now, 0
+        self.kept.append((now, visitor, data))
+
+    def let_in(self) -> None:
+        """Admit those who have waited longest, as long as there is room for them."""
+        kept = self.kept
+        while kept and not self.is_full():
+            came, visitor, data = kept[0]
+            waited = monotonic() - came
+            _waits.of().observe(waited)
+            self._let_in += 1
+            visitor.admit(data, waited=waited)
+            kept.popleft()
+
+    def turn_away(self) -> int:
+        """Refuse those who have waited longest while too many wait, and return how many unread."""
+        now, refused, kept = monotonic(), 0, self.kept
+        if now - self._since >= WINDOW_SECONDS:
+            self._measure(now)
+        while self.is_crowded() and kept[0][0] + PAUSE_SECONDS <= now:
+            came, visitor, data = kept[0]
+            is_simple, closes = unread.look_at(data)
+            if is_simple:
+                refused += visitor.refuse(unread.refusal(closes=closes), closes=closes)
+            else:
+                visitor.admit(data, waited=now - came, in_vain=True)
+            kept.popleft()
+        return refused
+
+    def is_crowded(self) -> bool:
+        """Tell whether more wait than can be let in within LONGEST_WAIT_SECONDS."""
+        return len(self.kept) > self._most
+
+    def _measure(self, now: float) -> None:
+        """Note how many may wait at the speed at which they were let in lately."""
+        measured = self._let_in / (now - self._since) * LONGEST_WAIT_SECONDS
+        # Half of it is what was known before: one pause of the database is no crowd yet.
+        self._most = (self._most + measured) / 2
+        self._since, self._let_in = now, 0
 
 
-_keeping: _Form
-_closing: _Form
-# How a request begins that needs more than the database, and what tells whether there is no room.
-_needs: dict[bytes, Callable[[], bool]] = {}
-# Whose pause ends when, with what came and whether its answer ends the connection; in that order.
-_kept_waiting: deque[tuple[float, Visitor, bytes, bool]] = deque()
+# Who waits for the database, and how requests begin that wait for something else first.
+_database = Room(db.pool_is_full, most=UNMEASURED)
+_needs: dict[bytes, Room] = {}
 _timer: Any = None
 _refused = _unreported = 0
 _reported_at = 0.0
 
 
-def configure(settings: Settings) -> None:
-    """Write the answers, with the headers that every answer has."""
-    global _keeping, _closing
-    headers = security_headers(settings)
-    _keeping, _closing = _Form("keep-alive", headers), _Form("close", headers)
-
-
-def also_refuse(method_and_path: str, is_full: Callable[[], bool]) -> None:
-    """Refuse requests of this method and path, such as `POST /x`, also while `is_full()`."""
-    _needs[f"{method_and_path} ".encode()] = is_full
+def also_wait_for(method_and_path: str, is_full: Callable[[], bool]) -> None:
+    """Keep requests of this method and path, such as `POST /x`, also while `is_full()`."""
+    _needs[f"{method_and_path} ".encode()] = Room(is_full)
 
 
 def keep_waiting(visitor: Visitor, data: bytes) -> bool:
-    """Tell whether what came from a socket isn't to be read just now.
+    """Tell whether what came from a socket waits for its turn.
 
-    Then the visitor hears after PAUSE_SECONDS whether it is admitted or refused.
+    Then the visitor hears later whether it is admitted or refused.
     """
     global _timer
-    if not _has_no_room(data):
+    room = _full_room(data)
+    if room is None or _PROBE.match(data):
         return False
-    is_simple, closes = _look_at(data)
-    if not is_simple:
-        return False
-    if not _kept_waiting:
-        if _timer is None:
-            _timer = gevent.get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
-        _timer.start(_decide)
-    _kept_waiting.append((monotonic() + PAUSE_SECONDS, visitor, data, closes))
+    if _timer is None:
+        _timer = gevent.get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
+    if not _timer.active:
+        _timer.start(_look_after)
+    room.keep(visitor, data)
     return True
 
 
-def _decide() -> None:
-    """Refuse those whose pause is over, or admit them. This runs in the event loop."""
-    global _refused
-    now = monotonic()
-    while _kept_waiting and _kept_waiting[0][0] <= now:
-        _, visitor, data, closes = _kept_waiting.popleft()
-        try:
-            if _has_no_room(data):
-                answer = (_closing if closes else _keeping).fill()
-                _refused += visitor.refuse(answer, closes=closes)
-            else:
-                visitor.admit(data)
-        except BaseException:
-            # Nobody else would ever end it.
-            visitor.admit(b"")
-            raise
-    if not _kept_waiting:
-        _timer.stop()
+def let_in_soon() -> None:
+    """Have those let in for whom there is room now, because a request has ended."""
+    if _database.kept:
+        gevent.get_hub().loop.run_callback(_database.let_in)
 
 
-def _has_no_room(data: bytes) -> bool:
-    if db.pool_is_crowded():
-        return True
-    for beginning, is_full in _needs.items():
-        if data.startswith(beginning):
-            return is_full()
-    return False
+def is_crowded() -> bool:
+    """Tell whether a request that doesn't wait for its turn is to be refused."""
+    return _database.is_crowded()
 
 
 def report() -> None:
@@ -169,24 +169,32 @@ def report() -> None:
         _unreported, _reported_at = 0, now
 
 
-def _look_at(data: bytes) -> tuple[bool, bool]:
-    """Tell whether the bytes are one whole request without anything unusual, and its last one.
+def _rooms() -> list[Room]:
+    return [*_needs.values(), _database]
 
-    Strict, because whoever took the end of a request for another place would answer what somebody
-    wrote into its body.
-    """
-    head, ended, body = data.partition(b"\r\n\r\n")
-    if not ended or _FIRST_LINE.match(head) is None:
-        return False, False
-    head = head.lower()
-    if _UNUSUAL.search(head) or _BARE_RETURN.search(head):
-        return False, False
-    found = _LENGTH_OR_CLOSE.findall(head)
-    closes = (b"", b"close") in found
-    lengths = [length for length, close in found if not close]
-    if not lengths:
-        return (True, closes) if not body else (False, False)
-    declared = _LENGTH.fullmatch(lengths[0])
-    if len(lengths) > 1 or declared is None or int(declared[1]) != len(body):
-        return False, False
-    return True, closes
+
+def _full_room(data: bytes) -> Room | None:
+    """Return where a request has to wait, None if nowhere."""
+    for beginning, room in _needs.items():
+        if data.startswith(beginning) and (room.kept or room.is_full()):
+            return room
+    return _database if _database.kept or _database.is_full() else None
+
+
+def _look_after() -> None:
+    """Let in, refuse, and stop when nobody waits any more. This runs in the event loop."""
+    global _refused
+    rooms = _rooms()
+    try:
+        for room in rooms:
+            room.let_in()
+            _refused += room.turn_away()
+    except BaseException:
+        # Nobody else would ever end them.
+        for _, visitor, _ in [each for room in rooms for each in room.kept]:
+            visitor.admit(b"")
+        for room in rooms:
+            room.kept.clear()
+        raise
+    if not any(room.kept for room in rooms):
+        _timer.stop()

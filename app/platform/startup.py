@@ -17,11 +17,11 @@ from app.platform import (
     deadlines,
     logging,
     metrics,
-    overload,
     psycopg2_gevent,
     sentry,
     server_state,
     tracing,
+    unread,
     vitals,
 )
 from app.platform.settings import EXIT_CODE, Settings, SettingsError, load_settings
@@ -122,7 +122,7 @@ def start_worker(worker: Any, settings: Settings) -> None:
     # Collecting costs more than it finds: a request leaves few cycles.
     gc.set_threshold(20_000, 20, 50)
     logging.report_uncaught()
-    overload.configure(settings)
+    unread.configure(settings)
     deadlines.start_sweep()
     psycopg2_gevent.install()
     db.open_pool(settings, size=connections_per_worker(settings))

@@ -10,13 +10,8 @@ from weakref import WeakSet
 
 from app.platform import metrics
 
-# Whoever would wait longer than this is better refused at once: beyond it, clients give up or
-# repeat, and the places are spent on answers that nobody reads. A request takes several turns.
-LONGEST_WAIT_SECONDS = 0.4
-# How fast places come back is measured over at least so long, because they come in bursts.
-WINDOW_SECONDS = 0.1
-# The length that the queue may have until it was measured, and however slow it is.
-UNMEASURED, SHORTEST = 400.0, 5.0
+# While so many wait, no place stays free until the next one comes.
+ENOUGH = 5
 _goes_first: ContextVar[bool] = ContextVar("goes_first", default=False)
 # Those who find a place free aren't noted: they are most, and pay nothing.
 _waits = metrics.histogram(
@@ -43,8 +38,6 @@ class Turns:
         self._queue: deque[threading.Lock] = deque()
         self._guard = threading.Lock()
         _all.add(self)
-        # Since when so many of the queue were served, and how long it may be at that speed.
-        self._since, self._served, self._longest = 0.0, 0, UNMEASURED
 
     def take(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for a place; tell whether it was given."""
@@ -52,9 +45,6 @@ class Turns:
             if self._free > 0:
                 self._free -= 1
                 return True
-            if not self._queue:
-                # What was served while nobody waited tells nothing about the speed.
-                self._since, self._served = monotonic(), 0
             ticket = threading.Lock()
             ticket.acquire()
             if _goes_first.get():
@@ -89,38 +79,17 @@ class Turns:
         """Return how many wait for one at this moment."""
         return len(self._queue)
 
+    def are_full(self) -> bool:
+        """Tell whether enough wait for the places: none will be free until the next one comes."""
+        return len(self._queue) >= ENOUGH
+
     def give_back(self) -> None:
         """Pass the place on to the first in the queue, or leave it free."""
         with self._guard:
             if self._queue:
                 self._queue.popleft().release()
-                self._served += 1
             else:
                 self._free += 1
-
-    def are_crowded(self) -> bool:
-        """Tell whether a newcomer would wait longer than LONGEST_WAIT_SECONDS.
-
-        That is the length of the queue over the speed at which it was served lately. A few who wait
-        are never a crowd, however slow it is.
-        """
-        waiting = len(self._queue)
-        if waiting < SHORTEST:
-            return False
-        if monotonic() - self._since >= WINDOW_SECONDS:
-            self._measure()
-        return waiting >= self._longest
-
-    def _measure(self) -> None:
-        """Note how long the queue may be at the speed at which it was served lately."""
-        with self._guard:
-            now = monotonic()
-            seconds = now - self._since
-            if seconds >= WINDOW_SECONDS:
-                measured = self._served / seconds * LONGEST_WAIT_SECONDS
-                # Half of it is what was known before: one pause of the database is no crowd yet.
-                self._longest = max((self._longest + measured) / 2, SHORTEST)
-                self._since, self._served = now, 0
 
     def _leave(self, ticket: threading.Lock) -> bool:
         """Leave the queue; false when the place had been handed over already."""

@@ -150,6 +150,7 @@ class Worker(GeventWorker):
             try:
                 answering.finish()
             finally:
+                overload.let_in_soon()
                 # A request without I/O never yields: one busy client would starve all others
                 # (p99 363 ms instead of 25 ms at 64 connections).
                 gevent.sleep(0)

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from app.platform.turns import SHORTEST, WINDOW_SECONDS, Turns, going_first
+from app.platform.turns import ENOUGH, Turns, going_first
 
 
 def waiting_in_order(turns: Turns, count: int) -> tuple[list[int], list[threading.Thread]]:
@@ -56,6 +56,16 @@ def test_whoever_gives_up_leaves_the_queue() -> None:
     assert not turns.take(0)
 
 
+def test_they_are_full_once_enough_wait() -> None:
+    turns = Turns(1)
+    assert turns.take(0)
+    _, threads = waiting_in_order(turns, ENOUGH)
+    for thread in threads:
+        assert turns.are_full() == (thread is threads[0])
+        turns.give_back()
+        thread.join(5)
+
+
 def test_a_probe_goes_before_all_who_wait() -> None:
     turns = Turns(1)
     assert turns.take(0)
@@ -74,49 +84,3 @@ def test_a_probe_goes_before_all_who_wait() -> None:
         turns.give_back()
         thread.join(5)
     assert served == [99, 0, 1]
-
-
-def until_crowded(turns: Turns, number: int) -> bool:
-    """Look for a crowd again and again, as newcomers do; each look measures anew."""
-    for _ in range(number):
-        if turns.are_crowded():
-            return True
-        time.sleep(WINDOW_SECONDS)
-    return False
-
-
-def test_many_who_wait_for_what_never_comes_are_a_crowd_until_they_are_served() -> None:
-    turns = Turns(1)
-    assert turns.take(0)
-    assert not turns.are_crowded()
-    _, threads = waiting_in_order(turns, 8)
-    assert until_crowded(turns, 20)
-    for thread in threads:
-        turns.give_back()
-        thread.join(5)
-    assert not turns.are_crowded()
-
-
-def test_a_few_who_wait_are_no_crowd_however_slow_it_is() -> None:
-    turns = Turns(1)
-    assert turns.take(0)
-    _, threads = waiting_in_order(turns, int(SHORTEST) - 1)
-    assert not until_crowded(turns, 8)
-    for thread in threads:
-        turns.give_back()
-        thread.join(5)
-
-
-def test_many_who_are_served_quickly_are_no_crowd() -> None:
-    turns = Turns(1)
-    assert turns.take(0)
-    _, threads = waiting_in_order(turns, 60)
-    for number in range(40):
-        turns.give_back()
-        threads[number].join(5)
-        assert not turns.are_crowded()
-        # A second for all of them; a machine that is busy takes longer, and then they are less.
-        time.sleep(0.01)
-    for thread in threads[40:]:
-        turns.give_back()
-        thread.join(5)

@@ -6,16 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from app import create_app
+from app.platform.overload import PAUSE_SECONDS, WINDOW_SECONDS
 from app.platform.security_headers import SECURITY_HEADERS
 from app.platform.settings import Settings
-from app.platform.turns import SHORTEST, WINDOW_SECONDS
+from app.platform.turns import ENOUGH
 from tests import people, tracing
 from tests.database import Databases, pool_on, variables
+from tests.scraped import samples
 from tests.server.serving import Server, read_all, read_answer, serving, wait_until
 
 CONNECTIONS = 2
@@ -49,18 +52,18 @@ def bank(databases: Databases, settings: Settings, pool: None) -> Iterator[tuple
         yield fresh, token
 
 
+def given(bank: Settings) -> dict[str, str]:
+    own = {
+        "APP_AUTH_ISSUER": bank.auth_issuer,
+        "APP_DATABASE_MAX_CONNECTIONS": str(CONNECTIONS),
+        "APP_DATABASE_ACQUIRE_TIMEOUT": "20",
+    }
+    return variables(bank) | tracing.variables() | own
+
+
 @pytest.fixture(scope="module")
 def live(bank: tuple[Settings, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    given = (
-        variables(bank[0])
-        | tracing.variables()
-        | {
-            "APP_AUTH_ISSUER": bank[0].auth_issuer,
-            "APP_DATABASE_MAX_CONNECTIONS": str(CONNECTIONS),
-            "APP_DATABASE_ACQUIRE_TIMEOUT": "20",
-        }
-    )
-    with serving(tmp_path_factory.mktemp("crowd"), app=None, **given) as server:
+    with serving(tmp_path_factory.mktemp("crowd"), app=None, **given(bank[0])) as server:
         yield server
 
 
@@ -84,7 +87,7 @@ def crowd(bank: tuple[Settings, str], live: Server) -> Iterator[Crowd]:
             waiting.append(ends.enter_context(live.connect()))
             waiting[-1].sendall(me)
             time.sleep(2 * WINDOW_SECONDS)
-        assert len(waiting) > CONNECTIONS + SHORTEST
+        assert len(waiting) > CONNECTIONS + ENOUGH
         yield Crowd(server=live, me=me, waiting=waiting)
     wait_until(lambda: exchange(live, me).startswith(b"HTTP/1.1 200"))
 
@@ -104,6 +107,34 @@ def exchange(server: Server, request: bytes) -> bytes:
     with server.connect() as client:
         client.sendall(request)
         return b"\r\n\r\n".join(read_answer(client))
+
+
+def test_who_waits_unread_is_answered_once_there_is_room(
+    bank: tuple[Settings, str], tmp_path: Path
+) -> None:
+    """On a server of its own: it knows of no crowd yet, so many may wait for half a second."""
+    me = ME + b"Authorization: Bearer " + bank[1].encode() + b"\r\n\r\n"
+    unread, alone = 2, given(bank[0]) | {"APP_SERVER_WORKERS": "1"}
+    with serving(tmp_path, app=None, **alone) as server, ExitStack() as ends:
+        count = CONNECTIONS + ENOUGH + unread
+        clients = [ends.enter_context(server.connect()) for _ in range(count)]
+        # The user's limit is looked up for ten requests, and nobody waits for that below.
+        assert exchange(server, me).startswith(b"HTTP/1.1 200")
+        with locked(bank[0]):
+            for client in clients:
+                client.sendall(me)
+            time.sleep(PAUSE_SECONDS)
+            assert server.get("/health").status == 200
+        for client in clients:
+            assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+        shown = samples(server.get("/metrics").body.decode())
+        assert shown["overload_wait_seconds_count"] == unread
+        assert shown["overload_refusals_total"] == 0
+        # What a client waits for is the whole of it.
+        lines = [line for line in server.lines("request") if line["route"] == "/api/v1/users/me"]
+        took = [line["duration_ms"] for line in lines[1:]]
+        assert len(took) == count
+        assert min(took) > PAUSE_SECONDS * 1000
 
 
 def test_a_newcomer_is_refused_at_once_like_by_every_other_error(crowd: Crowd) -> None:
