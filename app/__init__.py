@@ -86,8 +86,8 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     # By the oldest version: machines that know a new one already go on counting with the others.
     ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
     passwords.configure(settings)
-    for call in ("POST /api/v1/auth/login", "POST /api/v1/users"):
-        overload.also_wait_for(call, passwords.is_full)
+    hashing = overload.Room(passwords.is_full)
+    overload.also_wait_for(hashing, "POST /api/v1/auth/login ", "POST /api/v1/users ")
     registration.configure(settings)
     auth.configure(settings)
     auth_routes.install(app, settings)

@@ -47,8 +47,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_between", "_client", "_file", "_in_pause", "_keep_seconds", "_reader", "_sending",
-        "_size", "_watcher", "ends", "is_refused", "since", "waited",
+        "_between", "_client", "_file", "_had_turn", "_in_pause", "_keep_seconds", "_reader",
+        "_sending", "_size", "_watcher", "ends", "is_refused", "since", "unread", "waited",
     )  # fmt: skip
 
     def __init__(self, client: Any, *, keep_seconds: float) -> None:
@@ -58,7 +58,8 @@ class Connection:
         self._file: int = client.fileno()
         # The greenlet that waits for a request, and what tells of its first bytes.
         self._reader: Any = None
-        self._size, self._in_pause, self.waited = 0, False, 0.0
+        self._size, self._in_pause = 0, False
+        self.unread, self.waited, self._had_turn = b"", 0.0, False
         self._watcher: Any = get_hub().loop.io(self._file, READ)
         self.since = monotonic()
         self.ends = self.since + HEAD_SECONDS
@@ -72,23 +73,34 @@ class Connection:
             return self._first_bytes(size)
         if self.since != inf:
             # The rest of a head, which counts as one wait however often a byte comes.
+            self._has_no_turn()
             return self._receive(size)
         self.since = monotonic()
         data = self._receive(size)
         self.since = inf
         return data
 
-    def begin_answer(self) -> None:
-        """Note that the request's head is here; the edge has limits for what follows."""
+    def begin_answer(self, method: str, path: str) -> None:
+        """Note that the request's head is here; the edge has limits for what follows.
+
+        In a crowd it waits for its turn, if it hasn't: it may have come in pieces, or behind
+        another one.
+        """
         self.since = self.ends = inf
+        if not self._had_turn and overload.keep_waiting(self, f"{method} {path} ".encode()):
+            self._reader, self._in_pause = getcurrent(), True
+            try:
+                get_hub().switch()
+            finally:
+                self._reader, self._in_pause = None, False
+            self.since = self.ends = inf
         self._client.settimeout(SEND_SECONDS)
 
     def end_answer(self, *, buffered: bool) -> None:
         """Note that the client has its answer; `buffered` says that a next head has begun."""
         self._client.settimeout(None)
         self._between = not buffered
-        # It waits nowhere for its turn.
-        self.waited, self.is_refused = 0.0, buffered and overload.is_crowded()
+        self._has_no_turn()
         self.since = monotonic()
         self.ends = self.since + (HEAD_SECONDS if buffered else self._keep_seconds)
 
@@ -113,17 +125,17 @@ class Connection:
         finally:
             self._sending, self.since = False, inf
 
-    def admit(self, data: bytes, *, waited: float = 0.0, in_vain: bool = False) -> None:
-        """Have the request read that begins with this, and refused if it is `in_vain`.
+    def admit(self, *, waited: float = 0.0, in_vain: bool = False) -> None:
+        """Have the request read that lay unread so long, and refused if it is `in_vain`.
 
-        Nothing ends the connection. Called in the event loop, as `refuse` is.
+        Called in the event loop, as `refuse` and `end` are.
         """
         if self._reader is not None:
-            self.waited, self.is_refused = waited, in_vain
+            self.waited, self.is_refused, self._had_turn = waited, in_vain, True
             now = monotonic()
             # After a pause the wait for the rest of a head begins anew.
             self.since, self.ends = min(self.since, now), now + HEAD_SECONDS
-            self._reader.switch(data)
+            self._reader.switch(self.unread)
 
     def refuse(self, answer: bytes, *, closes: bool) -> bool:
         """Send an answer to a request that wasn't read, and wait for the next one.
@@ -138,14 +150,20 @@ class Connection:
             is_sent = False
         # Who leaves no room for so little hasn't taken the answers before.
         if closes or not is_sent:
-            self._reader.switch(b"")
+            self.end()
             return is_sent
         self.since = monotonic()
         self.ends = self.since + self._keep_seconds
-        self._in_pause = False
+        self._in_pause, self.unread = False, b""
         if not self._watcher.active:
             self._watcher.start(self._arrived)
         return True
+
+    def end(self) -> None:
+        """End the connection without an answer."""
+        if self._reader is not None:
+            self.unread = b""
+            self._reader.switch(b"")
 
     def close(self) -> None:
         """Close the client's socket."""
@@ -162,35 +180,42 @@ class Connection:
         try:
             data: bytes = get_hub().switch()
         finally:
-            self._reader, self._in_pause = None, False
+            self._reader, self._in_pause, self.unread = None, False, b""
             self._watcher.stop()
         self._between = False
         return data
 
     def _arrived(self) -> None:
         """Look at what came; this runs in the event loop."""
-        if self._in_pause:
-            # More, or the end, while a request waits for its refusal: that goes first.
-            self._watcher.stop()
-            return
         try:
             data = os.read(self._file, self._size)
         except BlockingIOError:
             return
         except OSError:
             data = b""
+        if self._in_pause:
+            # The rest of a request that waits for its turn. More than that, and the end, can wait.
+            self.unread += data
+            if not data or len(self.unread) >= self._size:
+                self._watcher.stop()
+            return
+        self.unread = data
         try:
             is_kept = data and overload.keep_waiting(self, data)
         except BaseException:
             # gevent stops a watcher whose callback failed; nothing else would wake the greenlet.
-            self.admit(b"")
+            self.end()
             raise
         if is_kept:
             # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
             self.since = self.ends = inf
             self._in_pause = True
         else:
-            self.admit(data)
+            self.admit()
+
+    def _has_no_turn(self) -> None:
+        """Have the next request wait for its own."""
+        self._had_turn, self.is_refused, self.waited = False, False, 0.0
 
     def _receive(self, size: int) -> bytes:
         """Return what the client sent, and nothing when it or `hang_up` ended the connection."""
@@ -261,11 +286,14 @@ class Connections:
         self._all.discard(connection)
 
     def end_overdue(self) -> None:
-        """Hang up on all clients whose time is over."""
+        """Hang up on all clients whose time is over, and on more while there is no room."""
         now = monotonic()
         for connection in [each for each in self._all if each.ends < now]:
             connection.ends = inf
             connection.hang_up()
+        # When it became full nobody could make room, if all were being answered or refused.
+        for _ in range(len(self._all) - (self._most - SPARE)):
+            self._make_room()
 
     def waiting_since(self, moment: float) -> list[Connection]:
         """Return those that have waited for a request since `moment` or longer."""

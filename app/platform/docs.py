@@ -7,11 +7,12 @@ import hashlib
 import importlib.util
 import mimetypes
 from functools import cache
+from math import inf
 from pathlib import Path
 
 from flask import Flask, Response, request
 
-from app.platform import guards, http
+from app.platform import guards, http, overload
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -34,6 +35,8 @@ START = """SwaggerUIBundle({
   persistAuthorization: false, displayRequestDuration: true,
 });
 """
+# Sending one takes the worker milliseconds.
+FILES_A_TICK = 3
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 # Swagger UI sets style attributes on what it draws, and its icons are data images. Scripts are
 # ours alone, and the page may talk to nobody but the service that it came from.
@@ -63,6 +66,10 @@ def install(app: Flask) -> None:
         response = Response(content, mimetype=mimetypes.guess_type(name)[0])
         response.headers["Cache-Control"] = "public, max-age=3600"
         return http.conditional(response, tag)
+
+    # Two hundred who ask for them at once would keep everybody else waiting meanwhile.
+    pace = overload.Room(overload.Pace(FILES_A_TICK), most=inf)
+    overload.also_wait_for(pace, "GET /docs/")
 
     @app.get("/docs")
     @guards.public

@@ -33,6 +33,7 @@ from app.platform import (
     tracing,
 )
 from app.platform.deadlines import BodyDeadline, Deadline, RequestDeadline
+from app.platform.overload import PROBES
 from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 from app.platform.settings.addresses import port_of
@@ -42,7 +43,6 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-PROBES = frozenset({"/health", "/healthz", "/ready", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 log = logging.get_logger(__name__)
 

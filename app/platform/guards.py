@@ -20,8 +20,8 @@ from flask import Flask, current_app, g, request
 
 from app.platform import ratelimit
 from app.platform.actor import SELF_READ, SELF_WRITE, Actor
-from app.platform.edge import PROBES
 from app.platform.errors import AppError, Forbidden, TooManyRequests, Unauthenticated
+from app.platform.overload import PROBES
 
 View = TypeVar("View", bound=Callable[..., Any])
 PUBLIC = "public"

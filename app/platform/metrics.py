@@ -127,7 +127,7 @@ def gauge(name: str, says: str, read: Callable[[], float]) -> None:
 _answered = counter("http_requests_total", "Answered requests.", method=(), route=(), status=())
 _duration = histogram(
     "http_request_duration_seconds",
-    "Time from the request's headers to the end of its answer.",
+    "Time from when the request came to the end of its answer.",
     buckets=BUCKETS,
     method=(),
     route=(),

@@ -13,8 +13,8 @@ import flask_smorest
 from flask import Flask, Response, request
 
 from app.platform import errors, guards, http
-from app.platform.edge import PROBES
 from app.platform.errors import AppError
+from app.platform.overload import PROBES
 from app.platform.settings import Settings
 
 BODY_ERRORS: tuple[type[AppError], ...] = (

@@ -2,9 +2,9 @@
 
 Whatever comes on a connection waits here as it came, before it costs anything: work that has begun
 holds memory, and is lost when it is refused later. All requests need the database; some need more,
-such as a place in the queue for hashing passwords, and wait for that apart from the others. A whole
-and simple request is refused unread, in the event loop; anything else takes the ordinary way, and
-the edge refuses it. Probes never wait.
+such as a place in the queue for hashing passwords, and wait for that apart from the others while
+nobody waits for the database. A whole and simple request is refused unread, in the event loop;
+anything else takes the ordinary way, and the edge refuses it. Probes never wait.
 """
 
 import re
@@ -23,6 +23,8 @@ LONGEST_WAIT_SECONDS = 0.4
 # But a client that gets its refusal at once sends the next request at once. So long it is kept
 # waiting in any case; often the crowd is over by then, and it gets its answer.
 PAUSE_SECONDS = 0.1
+# Longer than this nobody waits unread, also while it is measured how fast they are let in.
+MOST_SECONDS = 0.8
 # How fast they are let in is measured over at least so long, because places come back in bursts.
 WINDOW_SECONDS = 0.1
 # How many may wait for the database until that was measured.
@@ -30,9 +32,13 @@ UNMEASURED = 400.0
 # How often it is looked who can be let in, or waits too long. Many at once cost less each than one
 # at a time.
 TICK_SECONDS = 0.01
+# So many are let in at a time, because some wait for something else before they ask the database;
+# and so many are read to be refused, because all else waits meanwhile.
+LET_IN_AT_ONCE, READ_AT_ONCE = 5, 20
 REPORT_SECONDS = 1.0
 
-_PROBE = re.compile(rb"(?:GET|HEAD) /(?:health|ready|metrics)")
+PROBES = frozenset({"/health", "/healthz", "/ready", "/metrics"})
+_PROBE = re.compile(rf"(?:GET|HEAD) (?:{'|'.join(sorted(PROBES))})[ ?]".encode())
 _refusals = metrics.counter(
     "overload_refusals_total",
     "Requests that were refused unread, because too many waited for what they need.",
@@ -51,10 +57,15 @@ log = logging.get_logger(__name__)
 
 
 class Visitor(Protocol):
-    """A connection on which a request has come."""
+    """A connection on which a request has come, with what of it is unread."""
 
-    def admit(self, data: bytes, *, waited: float = 0.0, in_vain: bool = False) -> None:
+    unread: bytes
+
+    def admit(self, *, waited: float = 0.0, in_vain: bool = False) -> None:
         """Have what came so many seconds ago read and answered; `in_vain` with a refusal."""
+
+    def end(self) -> None:
+        """End the connection without an answer."""
 
     def refuse(self, answer: bytes, *, closes: bool) -> bool:
         """Send this answer instead, and end the connection if it `closes`; tell whether it went."""
@@ -64,43 +75,50 @@ class Room:
     """Requests that wait unread for the same thing, in the order in which they came."""
 
     def __init__(self, is_full: Callable[[], bool], *, most: float = 0.0) -> None:
-        """Let in while what they wait for isn't full; until it was measured, so many may wait."""
+        """Let in whenever `is_full()` denies it; until it was measured, so many may wait."""
         self.is_full = is_full
-        self.kept: deque[tuple[float, Visitor, bytes]] = deque()
+        self.kept: deque[tuple[float, Visitor]] = deque()
         # Since when so many were let in, and how many may wait at that speed.
         self._since, self._let_in, self._most = 0.0, 0, most
 
-    def keep(self, visitor: Visitor, data: bytes) -> None:
+    def keep(self, visitor: Visitor) -> None:
         """Take in a request behind the others."""
         now = monotonic()
         if not self.kept:
             # How many were let in while nobody waited tells nothing about the speed.
             self._since, self._let_in = now, 0
-        self.kept.append((now, visitor, data))
+        self.kept.append((now, visitor))
 
     def let_in(self) -> None:
         """Admit those who have waited longest, as long as there is room for them."""
         kept = self.kept
-        while kept and not self.is_full():
-            came, visitor, data = kept[0]
+        for _ in range(min(len(kept), LET_IN_AT_ONCE)):
+            if self.is_full():
+                return
+            came, visitor = kept[0]
             waited = monotonic() - came
             _waits.of().observe(waited)
             self._let_in += 1
-            visitor.admit(data, waited=waited)
+            visitor.admit(waited=waited)
             kept.popleft()
 
     def turn_away(self) -> int:
         """Refuse those who have waited longest while too many wait, and return how many unread."""
         now, refused, kept = monotonic(), 0, self.kept
-        if now - self._since >= WINDOW_SECONDS:
+        if kept and now - self._since >= WINDOW_SECONDS:
             self._measure(now)
-        while self.is_crowded() and kept[0][0] + PAUSE_SECONDS <= now:
-            came, visitor, data = kept[0]
-            is_simple, closes = unread.look_at(data)
+        read = 0
+        while kept and read < READ_AT_ONCE:
+            came, visitor = kept[0]
+            if now - came < (PAUSE_SECONDS if self.is_crowded() else MOST_SECONDS):
+                break
+            is_simple, closes = unread.look_at(visitor.unread)
             if is_simple:
+                closes = closes or _stops
                 refused += visitor.refuse(unread.refusal(closes=closes), closes=closes)
             else:
-                visitor.admit(data, waited=now - came, in_vain=True)
+                read += 1
+                visitor.admit(waited=now - came, in_vain=True)
             kept.popleft()
         return refused
 
@@ -116,33 +134,53 @@ class Room:
         self._since, self._let_in = now, 0
 
 
+class Pace:
+    """Tells whether so many were let in during this tick."""
+
+    def __init__(self, number: int) -> None:
+        """Let in so many during each tick."""
+        self._number = number
+        self._begun, self._let_in = 0.0, 0
+
+    def __call__(self) -> bool:
+        """Tell that, and if not, count the one who is let in now."""
+        now = monotonic()
+        if now - self._begun >= TICK_SECONDS * 0.9:
+            self._begun, self._let_in = now, 0
+        if self._let_in >= self._number:
+            return True
+        self._let_in += 1
+        return False
+
+
 # Who waits for the database, and how requests begin that wait for something else first.
 _database = Room(db.pool_is_full, most=UNMEASURED)
 _needs: dict[bytes, Room] = {}
+_stops = False
 _timer: Any = None
 _refused = _unreported = 0
 _reported_at = 0.0
 
 
-def also_wait_for(method_and_path: str, is_full: Callable[[], bool]) -> None:
-    """Keep requests of this method and path, such as `POST /x`, also while `is_full()`."""
-    _needs[f"{method_and_path} ".encode()] = Room(is_full)
+def also_wait_for(room: Room, *beginnings: str) -> None:
+    """Keep requests that begin like this, such as `POST /x `, in this room."""
+    _needs.update({beginning.encode(): room for beginning in beginnings})
 
 
-def keep_waiting(visitor: Visitor, data: bytes) -> bool:
-    """Tell whether what came from a socket waits for its turn.
+def keep_waiting(visitor: Visitor, beginning: bytes) -> bool:
+    """Tell whether a request that begins like this waits for its turn.
 
     Then the visitor hears later whether it is admitted or refused.
     """
     global _timer
-    room = _full_room(data)
-    if room is None or _PROBE.match(data):
+    room = _full_room(beginning)
+    if room is None or _PROBE.match(beginning):
         return False
     if _timer is None:
         _timer = gevent.get_hub().loop.timer(TICK_SECONDS, TICK_SECONDS)
     if not _timer.active:
         _timer.start(_look_after)
-    room.keep(visitor, data)
+    room.keep(visitor)
     return True
 
 
@@ -152,9 +190,15 @@ def let_in_soon() -> None:
         gevent.get_hub().loop.run_callback(_database.let_in)
 
 
-def is_crowded() -> bool:
-    """Tell whether a request that doesn't wait for its turn is to be refused."""
-    return _database.is_crowded()
+def stop() -> None:
+    """Have refusals end their connections from now on: the next request goes to another server."""
+    global _stops
+    _stops = True
+
+
+def cut_all() -> None:
+    """End all connections that wait unread."""
+    gevent.get_hub().loop.run_callback(_end_all)
 
 
 def report() -> None:
@@ -169,32 +213,36 @@ def report() -> None:
         _unreported, _reported_at = 0, now
 
 
-def _rooms() -> list[Room]:
-    return [*_needs.values(), _database]
+def _rooms() -> set[Room]:
+    return {*_needs.values(), _database}
 
 
-def _full_room(data: bytes) -> Room | None:
+def _full_room(beginning: bytes) -> Room | None:
     """Return where a request has to wait, None if nowhere."""
-    for beginning, room in _needs.items():
-        if data.startswith(beginning) and (room.kept or room.is_full()):
+    if _database.kept or _database.is_full():
+        return _database
+    for each, room in _needs.items():
+        if beginning.startswith(each) and (room.kept or room.is_full()):
             return room
-    return _database if _database.kept or _database.is_full() else None
+    return None
 
 
 def _look_after() -> None:
     """Let in, refuse, and stop when nobody waits any more. This runs in the event loop."""
     global _refused
-    rooms = _rooms()
     try:
-        for room in rooms:
+        for room in _rooms():
             room.let_in()
             _refused += room.turn_away()
     except BaseException:
         # Nobody else would ever end them.
-        for _, visitor, _ in [each for room in rooms for each in room.kept]:
-            visitor.admit(b"")
-        for room in rooms:
-            room.kept.clear()
+        _end_all()
         raise
-    if not any(room.kept for room in rooms):
+    if not any(room.kept for room in _rooms()):
         _timer.stop()
+
+
+def _end_all() -> None:
+    for room in _rooms():
+        while room.kept:
+            room.kept.popleft()[1].end()

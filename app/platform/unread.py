@@ -11,9 +11,7 @@ from app.platform import errors
 from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 
-_FIRST_LINE = re.compile(
-    rb"(?:GET (?!/health|/ready|/metrics)|POST |PUT |PATCH |DELETE )[^ \r\n]+ HTTP/1\.1\r\n"
-)
+_FIRST_LINE = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) [^ \r\n]+ HTTP/1\.1\r\n")
 # Of a head in lower case: what asks for more than a plain answer, what the answer would have to
 # heed, and lines that another parser could understand in another way. A search for the end of a
 # line jumps from one to the next.
@@ -82,6 +80,8 @@ def look_at(data: bytes) -> tuple[bool, bool]:
     if _UNUSUAL.search(head) or _BARE_RETURN.search(head):
         return False, False
     found = _LENGTH_OR_CLOSE.findall(head)
+    if not found:
+        return not body, False
     closes = (b"", b"close") in found
     lengths = [length for length, close in found if not close]
     if not lengths:

@@ -102,6 +102,7 @@ class Worker(GeventWorker):
         while self.alive:
             self._pause()
         began = monotonic()
+        overload.stop()
         for request in self._answered:
             request.force_close()
         while monotonic() < began + ACCEPT_SECONDS:
@@ -134,7 +135,7 @@ class Worker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request; then let the other greenlets have their turn."""
-        sock.begin_answer()
+        sock.begin_answer(req.method, req.path)
         self._answered.add(req)
         if health.stop_is_announced():
             # The client's next request shall go to a server that stays.
@@ -211,6 +212,7 @@ class Worker(GeventWorker):
             if now >= cut_at or self._in_a_hurry:
                 cut_at, self._in_a_hurry = inf, False
                 log.warning("requests_cut", running=deadlines.cut_all())
+                overload.cut_all()
             self._pause()
 
     def _pause(self) -> None:

@@ -47,7 +47,7 @@ def test_who_takes_too_little_is_cut_off_although_something_is_taken_all_the_tim
     monkeypatch.setattr(connections, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
     server, client = ends
     connection = Connection(server, keep_seconds=75)
-    connection.begin_answer()
+    connection.begin_answer("GET", "/")
     enough, begun = taking(client, 1000), time.monotonic()
     with pytest.raises(ConnectionResetError):
         connection.send_all(ANSWER)
@@ -61,7 +61,7 @@ def test_who_takes_enough_may_take_longer_than_the_limit_for_silence(
     monkeypatch.setattr(connections, "SLOWEST_BYTES_PER_SECOND", 1000)
     server, client = ends
     connection = Connection(server, keep_seconds=75)
-    connection.begin_answer()
+    connection.begin_answer("GET", "/")
     enough, begun = taking(client, 4000), time.monotonic()
     connection.send_all(ANSWER)
     enough.set()
@@ -74,7 +74,7 @@ def test_a_client_that_is_cut_off_while_it_takes_an_answer_hears_nothing_more(
     server, client = ends
     connection = Connection(server, keep_seconds=75)
     every = Connections(connections.SPARE + 1)
-    connection.begin_answer()
+    connection.begin_answer("GET", "/")
     failed = threading.Event()
 
     def send() -> None:
@@ -102,7 +102,7 @@ def test_who_reads_a_large_answer_slowly_holds_no_copy_of_it(
     """Seen failing with head and body joined, whatever their length."""
     server, client = ends
     connection, large = Connection(server, keep_seconds=75), ANSWER * 10
-    connection.begin_answer()
+    connection.begin_answer("GET", "/")
     answering = Answering(connection, None)
     enough = taking(client, 65536)
     tracemalloc.start()
@@ -119,7 +119,7 @@ def test_nobody_makes_room_for_themself(ends: tuple[socket.socket, socket.socket
     server, client = ends
     every = Connections(connections.SPARE + 1)
     busy = Connection(server, keep_seconds=75)
-    busy.begin_answer()
+    busy.begin_answer("GET", "/")
     every.add(busy)
     every.add(Connection(client, keep_seconds=75))
     server.sendall(b"x")
@@ -159,18 +159,26 @@ def test_who_has_no_room_for_a_refusal_is_ended(monkeypatch: pytest.MonkeyPatch)
         assert gevent.spawn(Connection(server, keep_seconds=75).recv, 100).get(timeout=5) == b""
 
 
-def test_what_comes_during_a_pause_is_looked_at_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing(monkeypatch, 10)
+def test_what_comes_during_a_pause_belongs_to_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a body, which many clients send after the head; the end of a direction changes nothing."""
     server, client = gevent.socket.socketpair()
+    connection = Connection(server, keep_seconds=75)
+    timer = gevent.get_hub().loop.timer(0.05)
+    kept = iter([True, False])
+
+    def keep_waiting(_: Connection, __: bytes) -> bool:
+        timer.start(connection.admit)
+        return next(kept)
+
+    monkeypatch.setattr(overload, "keep_waiting", keep_waiting)
     with server, client:
-        reading = gevent.spawn(Connection(server, keep_seconds=75).recv, 100)
-        client.sendall(b"GET /1")
+        reading = gevent.spawn(connection.recv, 100)
+        client.sendall(b"POST /")
         gevent.sleep(0.01)
-        client.sendall(b"GET /2")
+        client.sendall(b"{}")
         client.shutdown(gevent.socket.SHUT_WR)
-        assert reading.get(timeout=5) == b""
-        server.close()
-        assert client.recv(100) == b"x" * 20
+        assert reading.get(timeout=5) == b"POST /{}"
+    timer.close()
 
 
 def test_who_is_ended_during_a_pause_hears_nothing_more() -> None:
@@ -181,7 +189,8 @@ def test_who_is_ended_during_a_pause_hears_nothing_more() -> None:
         gevent.sleep(0.01)
         reading.kill()
         assert not connection.refuse(b"x", closes=False)
-        connection.admit(b"x")
+        connection.admit()
+        connection.end()
         client.setblocking(False)
         with pytest.raises(BlockingIOError):
             client.recv(100)

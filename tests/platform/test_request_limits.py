@@ -13,9 +13,9 @@ from flask import Flask
 
 from app import create_app
 from app.platform import guards, metrics
-from app.platform.edge import PROBES
 from app.platform.errors import TooManyRequests
 from app.platform.openapi import operations
+from app.platform.overload import PROBES
 from app.platform.settings import Settings
 from tests.client import Client
 from tests.database import pool_on

@@ -31,10 +31,7 @@ def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -
         b"",
         GET,
         GET[:-1] + b"\r\n",
-        # Probes, and what isn't ours to answer.
-        b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /ready HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /metrics HTTP/1.1\r\n" + HOST + b"\r\n",
+        # What isn't ours to answer.
         b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n",
         b"OPTIONS / HTTP/1.1\r\n" + HOST + b"\r\n",
         b"PRI * HTTP/2.0\r\n\r\n",

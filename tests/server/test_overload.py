@@ -137,6 +137,25 @@ def test_who_waits_unread_is_answered_once_there_is_room(
         assert min(took) > PAUSE_SECONDS * 1000
 
 
+def test_whoever_waits_unread_is_refused_with_an_end_once_the_service_stops(
+    bank: tuple[Settings, str], tmp_path: Path
+) -> None:
+    me = ME + b"Authorization: Bearer " + bank[1].encode() + b"\r\n\r\n"
+    alone = given(bank[0]) | {"APP_SERVER_WORKERS": "1"}
+    with serving(tmp_path, app=None, **alone) as server, ExitStack() as ends:
+        count = CONNECTIONS + ENOUGH + 1
+        clients = [ends.enter_context(server.connect()) for _ in range(count)]
+        assert exchange(server, me).startswith(b"HTTP/1.1 200")
+        with locked(bank[0]):
+            for client in clients:
+                client.sendall(me)
+            time.sleep(PAUSE_SECONDS)
+            server.process.terminate()
+            head, _ = read_answer(clients[-1])
+            assert head.startswith(b"HTTP/1.1 503")
+            assert b"Connection: close" in head
+
+
 def test_a_newcomer_is_refused_at_once_like_by_every_other_error(crowd: Crowd) -> None:
     begun = time.monotonic()
     head, body = crowd.refused()
@@ -196,6 +215,24 @@ def test_a_request_in_the_unread_body_of_another_gets_no_answer(
         assert b"Connection: close" in head
         client.sendall(HEALTH)
         assert read_all(client) == b""
+
+
+def test_a_body_that_comes_after_its_head_is_part_of_what_is_refused_unread(crowd: Crowd) -> None:
+    with crowd.server.connect() as client:
+        for _ in range(2):
+            client.sendall(LOGIN + b"Host: localhost\r\nContent-Length: 2\r\n\r\n")
+            time.sleep(PAUSE_SECONDS / 4)
+            client.sendall(b"{}")
+            head, _ = read_answer(client)
+            assert head.startswith(b"HTTP/1.1 503")
+            assert b"Connection: close" not in head
+
+
+def test_nobody_goes_ahead_behind_another_request(crowd: Crowd) -> None:
+    with crowd.server.connect() as client:
+        client.sendall(HEALTH + crowd.me)
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
+        assert read_answer(client)[0].startswith(b"HTTP/1.1 503")
 
 
 def test_nor_does_one_that_goes_on_with_a_head_that_has_begun(crowd: Crowd) -> None:
