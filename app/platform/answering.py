@@ -4,7 +4,7 @@ import socket
 from time import monotonic
 from typing import Any
 
-from app.platform.connections import Connection
+from app.platform.connection import Connection
 
 # After a refused body the rest is read and dropped: closing at once would reset the connection,
 # and the client, still sending, would never see the answer. Both limits keep that from lasting.

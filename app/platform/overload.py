@@ -65,7 +65,7 @@ class Visitor(Protocol):
         """Have what came so many seconds ago read and answered; `in_vain` with a refusal."""
 
     def end(self) -> None:
-        """End the connection without an answer."""
+        """End the connection."""
 
     def refuse(self, answer: bytes, *, closes: bool) -> bool:
         """Send this answer instead, and end the connection if it `closes`; tell whether it went."""

@@ -24,7 +24,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.platform import deadlines, health, logging, overload, startup
 from app.platform.answering import Answering
-from app.platform.connections import Connection, Connections, limit_buffers
+from app.platform.connection import Connection, limit_buffers
+from app.platform.connections import Connections
 from app.platform.deadlines import RequestDeadline
 
 # While it stops, a worker still accepts for a moment: clients that come just now are served. What a

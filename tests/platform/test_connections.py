@@ -5,14 +5,18 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import ExitStack
+from math import inf
 
 import gevent
 import gevent.socket
 import pytest
 
-from app.platform import connections, overload
+from app.platform import connection as connection_module
+from app.platform import overload
 from app.platform.answering import Answering
-from app.platform.connections import Connection, Connections
+from app.platform.connection import Connection
+from app.platform.connections import SPARE, Connections
 
 SEND_SECONDS = 0.5
 ANSWER = b"x" * 400_000
@@ -21,7 +25,7 @@ ANSWER = b"x" * 400_000
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, socket.socket]]:
     """The server's and the client's end of a connection with little room on its way."""
-    monkeypatch.setattr(connections, "SEND_SECONDS", SEND_SECONDS)
+    monkeypatch.setattr(connection_module, "SEND_SECONDS", SEND_SECONDS)
     server, client = socket.socketpair()
     with server, client:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -44,7 +48,7 @@ def taking(client: socket.socket, size: int) -> threading.Event:
 def test_who_takes_too_little_is_cut_off_although_something_is_taken_all_the_time(
     ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
+    monkeypatch.setattr(connection_module, "SLOWEST_BYTES_PER_SECOND", 10_000_000)
     server, client = ends
     connection = Connection(server, keep_seconds=75)
     connection.begin_answer("GET", "/")
@@ -58,7 +62,7 @@ def test_who_takes_too_little_is_cut_off_although_something_is_taken_all_the_tim
 def test_who_takes_enough_may_take_longer_than_the_limit_for_silence(
     ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "SLOWEST_BYTES_PER_SECOND", 1000)
+    monkeypatch.setattr(connection_module, "SLOWEST_BYTES_PER_SECOND", 1000)
     server, client = ends
     connection = Connection(server, keep_seconds=75)
     connection.begin_answer("GET", "/")
@@ -73,7 +77,7 @@ def test_a_client_that_is_cut_off_while_it_takes_an_answer_hears_nothing_more(
 ) -> None:
     server, client = ends
     connection = Connection(server, keep_seconds=75)
-    every = Connections(connections.SPARE + 1)
+    every = Connections(SPARE + 1)
     connection.begin_answer("GET", "/")
     failed = threading.Event()
 
@@ -85,7 +89,7 @@ def test_a_client_that_is_cut_off_while_it_takes_an_answer_hears_nothing_more(
 
     sending = threading.Thread(target=send)
     sending.start()
-    while connection.since == connections.inf:
+    while connection.since == inf:
         time.sleep(0.01)
     every.add(connection)
     # A newcomer is one too many, and this one waits for its client.
@@ -115,9 +119,43 @@ def test_who_reads_a_large_answer_slowly_holds_no_copy_of_it(
         enough.set()
 
 
+def test_room_is_made_once_somebody_waits_for_their_client() -> None:
+    """Seen failing: nobody could when it became full, and no newcomer is accepted any more."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    with ExitStack() as ends:
+        for each in (each for pair in pairs for each in pair):
+            ends.enter_context(each)
+        every = Connections(SPARE + 1)
+        busy = [Connection(server, keep_seconds=75) for server, _ in pairs]
+        for connection in busy:
+            connection.begin_answer("GET", "/")
+            every.add(connection)
+        every.end_overdue()
+        busy[1].end_answer(buffered=False)
+        every.end_overdue()
+        pairs[0][1].sendall(b"x")
+        with pytest.raises(BrokenPipeError):
+            pairs[1][1].sendall(b"x")
+
+
+def test_whoever_is_ended_while_their_turn_is_awaited_gets_a_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The request has been read, so the edge can say so."""
+    monkeypatch.setattr(overload, "keep_waiting", lambda *_: True)
+    server, client = gevent.socket.socketpair()
+    with server, client:
+        connection = Connection(server, keep_seconds=75)
+        waiting = gevent.spawn(connection.begin_answer, "GET", "/")
+        gevent.sleep(0)
+        gevent.get_hub().loop.run_callback(connection.end)
+        waiting.get(timeout=5)
+        assert connection.is_refused
+
+
 def test_nobody_makes_room_for_themself(ends: tuple[socket.socket, socket.socket]) -> None:
     server, client = ends
-    every = Connections(connections.SPARE + 1)
+    every = Connections(SPARE + 1)
     busy = Connection(server, keep_seconds=75)
     busy.begin_answer("GET", "/")
     every.add(busy)

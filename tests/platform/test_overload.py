@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from app.platform import metrics, overload, unread
-from app.platform.connections import Connection
+from app.platform.connection import Connection
 from app.platform.overload import PAUSE_SECONDS, Room
 from app.platform.settings import Settings
 from app.users import passwords

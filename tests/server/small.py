@@ -9,7 +9,7 @@ from gevent import monkey
 from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 
-from app.platform import connections, db, errors, health, logging
+from app.platform import connection, db, errors, health, logging
 from app.platform.edge import Edge
 from app.platform.errors import AppError
 from app.platform.gauges import Gauge
@@ -21,8 +21,8 @@ SEND_SECONDS = 1.0
 HEAD_SECONDS = 1.0
 
 # How long the server waits for slow clients: the real limits are too long for a test.
-connections.SEND_SECONDS = SEND_SECONDS
-connections.HEAD_SECONDS = HEAD_SECONDS
+connection.SEND_SECONDS = SEND_SECONDS
+connection.HEAD_SECONDS = HEAD_SECONDS
 settings = load_settings()
 logging.configure(settings)
 

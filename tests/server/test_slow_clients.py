@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from app.platform.connections import UNSENT_BYTES
+from app.platform.connection import UNSENT_BYTES
 from tests import tracing
 from tests.server.serving import Server, read_all, read_answer, serving
 from tests.server.small import HEAD_SECONDS, SEND_SECONDS
