@@ -45,7 +45,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_between", "_client", "_file", "_had_turn", "_in_pause", "_keep_seconds", "_reader",
+        "_between", "_client", "_file", "_had_turn", "_in_line", "_keep_seconds", "_reader",
         "_sending", "_size", "_watcher", "ends", "is_refused", "since", "unread", "waited",
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ class Connection:
         self._file: int = client.fileno()
         # The greenlet that waits for a request, and what tells of its first bytes.
         self._reader: Any = None
-        self._size, self._in_pause = 0, False
+        self._size, self._in_line = 0, False
         self.unread, self.waited, self._had_turn = b"", 0.0, False
         self._watcher: Any = get_hub().loop.io(self._file, READ)
         self.since = monotonic()
@@ -86,11 +86,11 @@ class Connection:
         """
         self.since = self.ends = inf
         if not self._had_turn and overload.keep_waiting(self, f"{method} {path} ".encode()):
-            self._reader, self._in_pause = getcurrent(), True
+            self._reader, self._in_line = getcurrent(), True
             try:
                 get_hub().switch()
             finally:
-                self._reader, self._in_pause = None, False
+                self._reader, self._in_line = None, False
             self.since = self.ends = inf
         self._client.settimeout(SEND_SECONDS)
 
@@ -152,7 +152,7 @@ class Connection:
             return is_sent
         self.since = monotonic()
         self.ends = self.since + self._keep_seconds
-        self._in_pause, self.unread = False, b""
+        self._in_line, self.unread = False, b""
         if not self._watcher.active:
             self._watcher.start(self._arrived)
         return True
@@ -178,7 +178,7 @@ class Connection:
         try:
             data: bytes = get_hub().switch()
         finally:
-            self._reader, self._in_pause, self.unread = None, False, b""
+            self._reader, self._in_line, self.unread = None, False, b""
             self._watcher.stop()
         self._between = False
         return data
@@ -191,7 +191,7 @@ class Connection:
             return
         except OSError:
             data = b""
-        if self._in_pause:
+        if self._in_line:
             # The rest of a request that waits for its turn. More than that, and the end, can wait.
             self.unread += data
             if not data or len(self.unread) >= self._size:
@@ -205,9 +205,9 @@ class Connection:
             self.end()
             raise
         if is_kept:
-            # Who waits for a refusal doesn't keep us waiting, and has no room to make for others.
+            # Who waits for us doesn't keep us waiting, and has no room to make for others.
             self.since = self.ends = inf
-            self._in_pause = True
+            self._in_line = True
         else:
             self.admit()
 

@@ -80,8 +80,6 @@ def look_at(data: bytes) -> tuple[bool, bool]:
     if _UNUSUAL.search(head) or _BARE_RETURN.search(head):
         return False, False
     found = _LENGTH_OR_CLOSE.findall(head)
-    if not found:
-        return not body, False
     closes = (b"", b"close") in found
     lengths = [length for length, close in found if not close]
     if not lengths:

@@ -109,17 +109,25 @@ def exchange(server: Server, request: bytes) -> bytes:
         return b"\r\n\r\n".join(read_answer(client))
 
 
-def test_who_waits_unread_is_answered_once_there_is_room(
-    bank: tuple[Settings, str], tmp_path: Path
-) -> None:
-    """On a server of its own: it knows of no crowd yet, so many may wait for half a second."""
+@contextmanager
+def clients_of(
+    bank: tuple[Settings, str], folder: Path, *, unread: int
+) -> Iterator[tuple[Server, bytes, list[socket.socket]]]:
+    """A server that knows of no crowd, a request, and clients of whom so many will wait unread."""
     me = ME + b"Authorization: Bearer " + bank[1].encode() + b"\r\n\r\n"
-    unread, alone = 2, given(bank[0]) | {"APP_SERVER_WORKERS": "1"}
-    with serving(tmp_path, app=None, **alone) as server, ExitStack() as ends:
+    alone = given(bank[0]) | {"APP_SERVER_WORKERS": "1"}
+    with serving(folder, app=None, **alone) as server, ExitStack() as ends:
         count = CONNECTIONS + ENOUGH + unread
         clients = [ends.enter_context(server.connect()) for _ in range(count)]
         # The user's limit is looked up for ten requests, and nobody waits for that below.
         assert exchange(server, me).startswith(b"HTTP/1.1 200")
+        yield server, me, clients
+
+
+def test_who_waits_unread_is_answered_once_there_is_room(
+    bank: tuple[Settings, str], tmp_path: Path
+) -> None:
+    with clients_of(bank, tmp_path, unread=2) as (server, me, clients):
         with locked(bank[0]):
             for client in clients:
                 client.sendall(me)
@@ -128,32 +136,26 @@ def test_who_waits_unread_is_answered_once_there_is_room(
         for client in clients:
             assert read_answer(client)[0].startswith(b"HTTP/1.1 200")
         shown = samples(server.get("/metrics").body.decode())
-        assert shown["overload_wait_seconds_count"] == unread
+        assert shown["overload_wait_seconds_count"] == 2
         assert shown["overload_refusals_total"] == 0
         # What a client waits for is the whole of it.
         lines = [line for line in server.lines("request") if line["route"] == "/api/v1/users/me"]
         took = [line["duration_ms"] for line in lines[1:]]
-        assert len(took) == count
+        assert len(took) == len(clients)
         assert min(took) > PAUSE_SECONDS * 1000
 
 
 def test_whoever_waits_unread_is_refused_with_an_end_once_the_service_stops(
     bank: tuple[Settings, str], tmp_path: Path
 ) -> None:
-    me = ME + b"Authorization: Bearer " + bank[1].encode() + b"\r\n\r\n"
-    alone = given(bank[0]) | {"APP_SERVER_WORKERS": "1"}
-    with serving(tmp_path, app=None, **alone) as server, ExitStack() as ends:
-        count = CONNECTIONS + ENOUGH + 1
-        clients = [ends.enter_context(server.connect()) for _ in range(count)]
-        assert exchange(server, me).startswith(b"HTTP/1.1 200")
-        with locked(bank[0]):
-            for client in clients:
-                client.sendall(me)
-            time.sleep(PAUSE_SECONDS)
-            server.process.terminate()
-            head, _ = read_answer(clients[-1])
-            assert head.startswith(b"HTTP/1.1 503")
-            assert b"Connection: close" in head
+    with clients_of(bank, tmp_path, unread=1) as (server, me, clients), locked(bank[0]):
+        for client in clients:
+            client.sendall(me)
+        time.sleep(PAUSE_SECONDS)
+        server.process.terminate()
+        head, _ = read_answer(clients[-1])
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b"Connection: close" in head
 
 
 def test_a_newcomer_is_refused_at_once_like_by_every_other_error(crowd: Crowd) -> None:
