@@ -30,16 +30,13 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         authentication,
         pages,
         password_routes,
-        registration,
         session_routes,
         suspension_routes,
     )
     from app.auth import routes as auth_routes
-    from app.auth import service as auth
     from app.credits import hold_routes
     from app.credits import routes as credits_routes
     from app.credits import state as ledger_state
-    from app.keys import master
     from app.keys import routes as keys_routes
     from app.keys import service as keys
     from app.mail import service as mail
@@ -54,44 +51,24 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
         guards,
         health,
         http,
-        idempotency,
         idempotency_status,
-        logging,
         openapi,
         outbox,
-        overload,
-        pagination,
-        ratelimit,
     )
     from app.platform.settings import load_settings
     from app.support import routes as support_routes
-    from app.users import passwords
     from app.users import routes as users_routes
     from app.webhooks import backlog as webhook_backlog
-    from app.webhooks import destinations
     from app.webhooks import routes as webhook_routes
     from app.worker import backlog
 
     settings = settings or load_settings()
-    logging.configure(settings)
+    configure(settings)
     app = Flask("app", static_folder=None)
     # A doubled slash is another path. Werkzeug would redirect, to an address made out of `Host`.
     app.url_map.merge_slashes = False
     app.extensions["bursar"] = settings
-
-    keys.configure(settings, record=audit.record_signing_key)
-    versions = master.versions()
-    pagination.use_keys([master.derive("list cursors", version=each) for each in versions])
-    idempotency.use_keys([master.derive("idempotency", version=each) for each in versions])
-    # By the oldest version: machines that know a new one already go on counting with the others.
-    ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
-    passwords.configure(settings)
-    hashing = overload.Room(passwords.is_full)
-    overload.also_wait_for(hashing, "POST /api/v1/auth/login ", "POST /api/v1/users ")
-    registration.configure(settings)
-    auth.configure(settings)
     auth_routes.install(app, settings)
-    destinations.configure(settings)
 
     # First, because it brings an error handler of its own, which ours replaces.
     api = openapi.create_api(app, settings)
@@ -149,3 +126,32 @@ def create_app(settings: "Settings | None" = None) -> "Flask":
     openapi.install(app, api)
     cli.install(app, settings)
     return app
+
+
+def configure(settings: "Settings") -> None:
+    """Set up what this process has once, for all of its applications.
+
+    Raises SettingsError.
+    """
+    from app.audit import service as audit
+    from app.auth import registration
+    from app.auth import service as auth
+    from app.keys import master
+    from app.keys import service as keys
+    from app.platform import idempotency, logging, overload, pagination, ratelimit
+    from app.users import passwords
+    from app.webhooks import destinations
+
+    logging.configure(settings)
+    keys.configure(settings, record=audit.record_signing_key)
+    versions = master.versions()
+    pagination.use_keys([master.derive("list cursors", version=each) for each in versions])
+    idempotency.use_keys([master.derive("idempotency", version=each) for each in versions])
+    # By the oldest version: machines that know a new one already go on counting with the others.
+    ratelimit.configure(settings, key=master.derive("rate limits", version=min(versions)))
+    passwords.configure(settings)
+    hashing = overload.Room(passwords.is_full)
+    overload.also_wait_for(hashing, "POST /api/v1/auth/login ", "POST /api/v1/users ")
+    registration.configure(settings)
+    auth.configure(settings)
+    destinations.configure(settings)

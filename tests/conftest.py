@@ -1,5 +1,6 @@
 """The fixtures of all tests, and what a run sets up once: server, template, closed sockets."""
 
+import gc
 import shutil
 import signal
 import tempfile
@@ -13,11 +14,8 @@ import hypothesis
 import pytest
 from flask import Flask
 from sqlalchemy import Engine, Row, create_engine, text
-from sqlalchemy.pool import NullPool
 
-from app import create_app
-from app.audit import service as audit
-from app.keys import service as keys
+from app import configure, create_app
 from app.platform.settings import Settings
 from tests import canaries, network, people, seen, tracing
 from tests.client import Client
@@ -52,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[LEAKS] = []
         # A run that is told to end removes its server as one that is interrupted by hand.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    # What is there by now stays: looking through it for garbage again and again takes a tenth.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -170,8 +175,9 @@ def admin(make_user: Callable[..., TestUser]) -> TestUser:
 @pytest.fixture(scope="session")
 def owner_engine(settings: Settings) -> Iterator[Engine]:
     """Connections as the owner of the tables, outside of the application's pool."""
+    # Kept, because opening one takes longer than most statements; a test may have cut it.
     engine = create_engine(
-        settings.database_migration_url, poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        settings.database_migration_url, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
     )
     yield engine
     engine.dispose()
@@ -200,10 +206,9 @@ def empty_database(databases: Databases, settings: Settings, pool: None) -> Iter
     """The settings of a database without users, which the pool is on while the test runs."""
     with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
         # The signing keys that this process remembers belong to one database.
-        keys.configure(fresh, record=audit.record_signing_key)
+        configure(fresh)
         yield fresh
-    # The test may have made applications, which configure this process for that database.
-    create_app(settings)
+    configure(settings)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask_compress import flask_compress
 
-from app import create_app
+from app import configure, create_app
 from app.platform.cors import EXPOSED_HEADERS
 from app.platform.deadlines import RequestDeadline
 from app.platform.security_headers import SECURITY_HEADERS
@@ -23,7 +23,7 @@ STRANGER = "https://evil.example"
 def shop(settings: Settings, app: Flask) -> Iterator[Flask]:
     """The application as one that pages of a shop may call."""
     yield create_app(replace(settings, cors_origins=(PAGE,)))
-    create_app(settings)
+    configure(settings)
 
 
 def test_the_stages_run_in_their_order(shop: Flask) -> None:

@@ -12,7 +12,7 @@ import pytest
 import time_machine
 from flask import Flask
 
-from app import create_app
+from app import configure, create_app
 from app.platform import clock
 from app.platform.settings import Settings
 from tests.auth.browsing import (
@@ -108,7 +108,7 @@ def test_in_development_the_cookies_go_without_tls(settings: Settings, user: Tes
         assert (kept["secure"], kept["httponly"], kept["samesite"]) == ("", True, "Strict")
     proof = {"X-CSRF-Token": answer.json["csrf_token"]}
     assert developing.post(REFRESH, headers=proof).status_code == 200
-    create_app(settings)
+    configure(settings)
 
 
 def test_who_asks_for_no_cookie_gets_none(client: Client, user: TestUser) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from app import create_app
+from app import configure, create_app
 from app.auth import tokens as auth_tokens
 from app.keys import master
 from app.platform.settings import Settings
@@ -47,7 +47,7 @@ FOREIGN = [
 def service(settings: Settings, app: Flask) -> Iterator[Flask]:
     """The application behind a public address, with two more origins whose pages may call it."""
     yield create_app(replace(settings, public_url=PUBLIC_URL, cors_origins=(SHOP, ELSEWHERE)))
-    create_app(settings)
+    configure(settings)
 
 
 @pytest.fixture

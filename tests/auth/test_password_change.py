@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from flask import Flask
 
-from app import create_app
+from app import configure, create_app
 from app.auth import throttling
 from app.platform import clock
 from app.platform.settings import Settings
@@ -197,7 +197,7 @@ def test_a_repeat_is_recognised_after_the_master_key_was_changed(
 def limited(app: Flask, settings: Settings) -> Iterator[Client]:
     """A client of the application with limits."""
     yield Client(create_app(replace(settings, rate_limit_enabled=True)))
-    create_app(settings)
+    configure(settings)
 
 
 def test_who_has_a_stolen_access_token_can_not_guess_the_password(

@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy import Row
 from werkzeug.test import TestResponse
 
-from app import create_app
+from app import configure, create_app
 from app.auth import addresses, registration, service
 from app.mail.values import Kind
 from app.platform.settings import Settings
@@ -254,7 +254,7 @@ def test_the_mode_comes_from_the_settings(settings: Settings, app: Flask) -> Non
         other = create_app(replace(settings, auth_signup_mode="private"))
         assert sign_up(Client(other), new_address()).status_code == 202
     finally:
-        create_app(settings)
+        configure(settings)
 
 
 def test_a_signed_in_device_is_not_told_of(

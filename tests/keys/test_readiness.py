@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from app import create_app
+from app import configure, create_app
 from app.platform.settings import Settings
 from tests.client import Client
 from tests.people import TestUser
@@ -18,7 +18,7 @@ def restored(app: Flask, settings: Settings, admin: TestUser) -> Iterator[Flask]
     """The service on the same database, with another master key of the same version."""
     (version, _), *_ = settings.auth_master_keys
     yield create_app(replace(settings, auth_master_keys=((version, secrets.token_bytes(32)),)))
-    create_app(settings)
+    configure(settings)
 
 
 def test_a_master_key_that_does_not_fit_makes_the_service_unready(

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from marshmallow import ValidationError
 
-from app import create_app
+from app import configure, create_app
 from app.mail import tokens as mail_tokens
 from app.mail.values import Kind
 from app.platform import guards, http
@@ -164,7 +164,7 @@ def test_while_the_database_is_away_everything_is_unavailable(
             assert answer.headers["Retry-After"] == "1"
         assert client.get("/health").status_code == 200
         assert client.get("/ready").status_code == 503
-    create_app(settings)
+    configure(settings)
 
 
 def test_a_request_that_takes_too_long_is_cut_off_and_may_be_repeated(

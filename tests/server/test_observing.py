@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app import create_app
+from app import configure, create_app
 from app.platform.log_lines import LINE_BYTES
 from app.platform.settings import VERSION, Settings
 from app.platform.settings.values import LEVELS
@@ -121,7 +121,7 @@ def run(
             raw=server.log.read_text() + worker.log.read_text(),
             errors=server.errors.read_text(),
         )
-    create_app(settings)
+    configure(settings)
 
 
 def buy(visitor: Visitor, user: TestUser, sku: str, code: str) -> str:

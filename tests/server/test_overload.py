@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
-from app import create_app
+from app import configure, create_app
 from app.platform.overload import PAUSE_SECONDS, WINDOW_SECONDS
 from app.platform.security_headers import SECURITY_HEADERS
 from app.platform.settings import Settings
@@ -48,7 +48,7 @@ def bank(databases: Databases, settings: Settings, pool: None) -> Iterator[tuple
     with databases.fresh(APP_LOG_LEVEL="info") as fresh:
         with pool_on(fresh, instead_of=settings):
             token = people.make_user(create_app(fresh)).token
-        create_app(settings)
+        configure(settings)
         yield fresh, token
 
 

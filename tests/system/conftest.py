@@ -12,7 +12,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from app import create_app
+from app import configure, create_app
 from app.platform.settings import Settings
 from tests import people
 from tests.database import Databases, pool_on
@@ -89,7 +89,7 @@ def bank(databases: Databases, settings: Settings, pool: None) -> Iterator[Setti
     """The settings of a database of this test's own, which the pool is on meanwhile."""
     with databases.fresh(APP_LOG_LEVEL="info") as fresh, pool_on(fresh, instead_of=settings):
         yield fresh
-    create_app(settings)
+    configure(settings)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 from sqlalchemy import make_url
 
-from app import create_app
+from app import configure, create_app
 from app.platform import migrations
 from app.platform.embedded_postgres import EmbeddedPostgres
 from app.platform.settings import PROJECT_ROOT, Settings, load_settings
@@ -44,7 +44,7 @@ def bank(settings: Settings, pool: None, tmp_path: Path) -> Iterator[Settings]:
         migrations.upgrade(found)
         with pool_on(found, instead_of=settings):
             yield found
-    create_app(settings)
+    configure(settings)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from flask import Flask
 
-from app import create_app
+from app import configure, create_app
 from app.platform.settings import Settings
 from tests import people, tracing
 from tests.database import Databases, pool_on, variables
@@ -71,7 +71,7 @@ def place(
             )
             visitors += running.enter_context(visitor_of_each_worker(server, workers=2))
         yield Place(app=app, admin=people.make_user(app, roles=("admin",)), visitors=visitors)
-    create_app(settings)
+    configure(settings)
 
 
 def case_at(place: Place, visitor: Visitor, *, roles: tuple[str, ...] = ()) -> Case:

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from app import create_app
+from app import configure, create_app
 from app.audit import service as audit
 from app.keys import service as keys
 from app.platform.settings import Settings
@@ -120,7 +120,7 @@ def database(databases: Databases, settings: Settings, pool: None) -> Iterator[S
     with databases.fresh() as fresh, pool_on(fresh, instead_of=settings):
         keys.configure(fresh, record=audit.record_signing_key)
         yield fresh
-    create_app(settings)
+    configure(settings)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from alembic import command
 from flask import Flask
 from sqlalchemy import inspect, text
 
-from app import create_app
+from app import configure, create_app
 from app.credits import holds, keeping, verification
 from app.mail import delivery
 from app.orders import cancellation
@@ -94,7 +94,7 @@ def service_on(database: Settings, instead_of: Settings) -> Iterator[Flask]:
     """The application on another database, which this process's pool is on meanwhile."""
     with pool_on(database, instead_of=instead_of):
         yield create_app(database)
-    create_app(instead_of)
+    configure(instead_of)
 
 
 @pytest.fixture

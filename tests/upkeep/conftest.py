@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 import pytest
 from flask import Flask
 
-from app import create_app
+from app import configure
 from app.keys import master, rotation
 from app.platform import db, migrations
 from app.platform.embedded_postgres import EmbeddedPostgres, urls
@@ -28,7 +28,7 @@ def command(settings: Settings, app: Flask) -> Iterator[Callable[..., CompletedP
     yield commands.command
     db.close_pool(5)
     db.open_pool(settings, size=POOL_SIZE)
-    create_app(settings)
+    configure(settings)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def installed(settings: Settings, pool: None) -> Iterator[Installation]:
             )
             migrations.upgrade(found)
             with pool_on(found, instead_of=settings):
-                create_app(found)
+                configure(found)
                 rotation.advance()
-            create_app(settings)
+            configure(settings)
             yield Installation(settings=found, superuser=server.superuser_dsn())
         finally:
             server.stop(immediate=True)
@@ -74,4 +74,4 @@ def find(settings: Settings, app: Flask) -> Iterator[Find]:
             ]
 
     yield examine
-    create_app(settings)
+    configure(settings)
