@@ -119,8 +119,9 @@ def start_worker(worker: Any, settings: Settings) -> None:
     A database that is down hinders nothing: `/ready` tells, and connections are made once it is up.
     """
     metrics.use_slot(worker.slot)
-    # Collecting costs more than it finds: a request leaves few cycles.
+    # Seldom, because collecting costs more than it finds: a request leaves few cycles.
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
     logging.report_uncaught()
     unread.configure(settings)
     deadlines.start_sweep()
