@@ -24,6 +24,7 @@ from app.platform import (
     cors,
     deadlines,
     errors,
+    ids,
     logging,
     metrics,
     origin,
@@ -43,7 +44,7 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_REQUEST_ID = re.compile(ids.SENT)
 log = logging.get_logger(__name__)
 
 

@@ -1,8 +1,12 @@
 """Makes identifiers. They are unique and nothing more: no code reads time or order out of one."""
 
+from typing import Final
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
+
+# The ids of requests that clients may send, as a regular expression.
+SENT: Final = r"[A-Za-z0-9._-]{1,128}"
 
 
 def new() -> UUID:

@@ -112,10 +112,10 @@ class Room:
             came, visitor = kept[0]
             if now - came < (PAUSE_SECONDS if self.is_crowded() else MOST_SECONDS):
                 break
-            is_simple, closes = unread.look_at(visitor.unread)
-            if is_simple:
-                closes = closes or _stops
-                refused += visitor.refuse(unread.refusal(closes=closes), closes=closes)
+            request = unread.look_at(visitor.unread)
+            if request is not None:
+                closes = request.closes or _stops
+                refused += visitor.refuse(unread.refusal(request, closes=closes), closes=closes)
             else:
                 read += 1
                 visitor.admit(waited=now - came, in_vain=True)

@@ -6,27 +6,38 @@ gunicorn's parser, the edge and an access line are half of the cost of a small r
 
 import random
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
-from app.platform import errors
+from app.platform import cors, errors, ids
 from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 
 _FIRST_LINE = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) [^ \r\n]+ HTTP/1\.1\r\n")
-# Of a head in lower case: what asks for more than a plain answer, what the answer would have to
-# heed, and lines that another parser could understand in another way. A search for the end of a
-# line jumps from one to the next.
+# Of a head in lower case: what asks for more than a plain answer, and lines that another parser
+# could understand in another way. A search for the end of a line jumps from one to the next.
 _UNUSUAL = re.compile(
-    rb"\n(?:expect|upgrade|origin|x-request-id|accept:[^\n]*problem|transfer-encoding"
+    rb"\n(?:expect|upgrade|accept:[^\n]*problem|transfer-encoding"
     rb"|(?![a-z][a-z0-9_-]*+:)|(?<!\r\n))"
 )
 _BARE_RETURN = re.compile(rb"\r(?!\n)")
-_LENGTH_OR_CLOSE = re.compile(rb"\n(?:content-length([^\r]*)|connection: ?(close))")
-_LENGTH = re.compile(rb": ?(\d{1,7})")
+_HEEDED = re.compile(rb"\n(connection|content-length|origin|x-request-id):[ \t]*+([^\r]*)")
+_LENGTH, _SENT_ID = re.compile(rb"\d{1,7}"), re.compile(ids.SENT.encode())
 _NO_ID = "0" * 32
+# In a crowd the same clients send the same requests again and again. Each takes 8 KiB at most.
+_REMEMBERED = 512
+
+
+class Request(NamedTuple):
+    """One whole request without anything unusual: what its refusal has to heed."""
+
+    closes: bool = False
+    origin: str | None = None
+    request_id: bytes | None = None
 
 
 class _Form:
-    """An answer with a gap for the request's id, in its head and in its body."""
+    """An answer with gaps for its length and the request's id."""
 
     def __init__(self, connection: str, headers: list[tuple[str, str]]) -> None:
         status, body, content_type = errors.render(
@@ -35,56 +46,65 @@ class _Form:
         head = [
             ("Connection", connection),
             ("Content-Type", content_type),
-            ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
             *errors.Overloaded.headers.items(),
             *headers,
-            ("X-Request-Id", _NO_ID),
         ]
         lines = "".join(f"{name}: {value}\r\n" for name, value in head)
-        whole = f"HTTP/1.1 {status} Service Unavailable\r\n{lines}\r\n".encode() + body
-        self._before, self._between, self._after = whole.split(_NO_ID.encode())
+        whole = f"HTTP/1.1 {status} Service Unavailable\r\n{lines}".encode().replace(b"%", b"%%")
+        gaps = body.replace(b"%", b"%%").replace(_NO_ID.encode(), b"%b")
+        self._form = whole + b"Content-Length: %d\r\nX-Request-Id: %b\r\n\r\n" + gaps
+        self._length = len(body) - len(_NO_ID)
 
-    def fill(self) -> bytes:
-        """Return the answer with a new id."""
-        name = b"%032x" % random.getrandbits(128)
-        return b"".join((self._before, name, self._between, name, self._after))
+    def fill(self, request_id: bytes | None) -> bytes:
+        """Return the answer with this id, or with a new one."""
+        name = request_id or b"%032x" % random.getrandbits(128)
+        return self._form % (self._length + len(name), name, name)
 
 
-_keeping: _Form
-_closing: _Form
+_forms: dict[tuple[bool, str | None], _Form] = {}
 
 
 def configure(settings: Settings) -> None:
     """Write the answers, with the headers that every answer has."""
-    global _keeping, _closing
-    headers = security_headers(settings)
-    _keeping, _closing = _Form("keep-alive", headers), _Form("close", headers)
+    _forms.clear()
+    for page in (None, *settings.cors_origins):
+        headers = security_headers(settings) + cors.for_refusal(page, settings.cors_origins)
+        _forms[False, page] = _Form("keep-alive", headers)
+        _forms[True, page] = _Form("close", headers)
 
 
-def refusal(*, closes: bool) -> bytes:
+def refusal(request: Request, *, closes: bool) -> bytes:
     """Return a 503, which says whether it `closes` the connection."""
-    return (_closing if closes else _keeping).fill()
+    form = _forms.get((closes, request.origin)) or _forms[closes, None]
+    return form.fill(request.request_id)
 
 
-def look_at(data: bytes) -> tuple[bool, bool]:
-    """Tell whether the bytes are one whole request without anything unusual, and its last one.
+@lru_cache(_REMEMBERED)
+def look_at(data: bytes) -> Request | None:
+    """Return what the bytes ask for, if they are one whole request without anything unusual.
 
     Strict, because whoever took the end of a request for another place would answer what somebody
     wrote into its body.
     """
     head, ended, body = data.partition(b"\r\n\r\n")
     if not ended or _FIRST_LINE.match(head) is None:
-        return False, False
-    head = head.lower()
-    if _UNUSUAL.search(head) or _BARE_RETURN.search(head):
-        return False, False
-    found = _LENGTH_OR_CLOSE.findall(head)
-    closes = (b"", b"close") in found
-    lengths = [length for length, close in found if not close]
-    if not lengths:
-        return (True, closes) if not body else (False, False)
-    declared = _LENGTH.fullmatch(lengths[0])
-    if len(lengths) > 1 or declared is None or int(declared[1]) != len(body):
-        return False, False
-    return True, closes
+        return None
+    lower = head.lower()
+    if _UNUSUAL.search(lower) or _BARE_RETURN.search(lower):
+        return None
+    heeded: dict[bytes, bytes] = {}
+    for found in _HEEDED.finditer(lower):
+        if found[1] in heeded:
+            return None
+        # As it was written: only the names are in lower case.
+        heeded[found[1]] = head[found.start(2) : found.end(2)].rstrip(b" \t")
+    length = heeded.get(b"content-length", b"0")
+    if _LENGTH.fullmatch(length) is None or int(length) != len(body):
+        return None
+    sent, page = heeded.get(b"x-request-id"), heeded.get(b"origin")
+    return Request(
+        closes=heeded.get(b"connection", b"").lower() == b"close",
+        origin=page.decode("latin-1") if page is not None else None,
+        request_id=sent if sent is not None and _SENT_ID.fullmatch(sent) else None,
+    )

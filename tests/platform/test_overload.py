@@ -15,7 +15,7 @@ from app.users import passwords
 from tests.scraped import samples
 
 GET = b"GET /api/v1/users/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
-UNUSUAL = GET[:-2] + b"X-Request-Id: mine\r\n\r\n"
+UNUSUAL = GET[:-2] + b"Accept: application/problem+json\r\n\r\n"
 
 
 class Visitor:

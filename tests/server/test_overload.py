@@ -22,6 +22,7 @@ from tests.scraped import samples
 from tests.server.serving import Server, read_all, read_answer, serving, wait_until
 
 CONNECTIONS = 2
+PAGE = "https://shop.example"
 ME = b"GET /api/v1/users/me HTTP/1.1\r\nHost: localhost\r\n"
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LOGIN = b"POST /api/v1/auth/login HTTP/1.1\r\nContent-Type: application/json\r\n"
@@ -57,6 +58,7 @@ def given(bank: Settings) -> dict[str, str]:
         "APP_AUTH_ISSUER": bank.auth_issuer,
         "APP_DATABASE_MAX_CONNECTIONS": str(CONNECTIONS),
         "APP_DATABASE_ACQUIRE_TIMEOUT": "20",
+        "APP_CORS_ORIGINS": PAGE,
     }
     return variables(bank) | tracing.variables() | own
 
@@ -193,10 +195,23 @@ def test_health_is_answered_in_a_crowd(crowd: Crowd) -> None:
     assert crowd.server.get("/metrics").status in {200, 404}
 
 
+def test_a_page_with_an_id_gets_the_same_on_either_way(crowd: Crowd) -> None:
+    asked = ME + f"Origin: {PAGE}\r\nX-Request-Id: mine\r\n".encode()
+    heads = []
+    for accept in (b"Accept: */*", b"Accept: application/problem+json"):
+        with crowd.server.connect() as client:
+            client.sendall(asked + accept + b"\r\n\r\n")
+            head, body = read_answer(client)
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b'"request_id":"mine"' in body
+        assert f"Access-Control-Allow-Origin: {PAGE}".encode() in head
+        heads.append(set(head.split(b"\r\n")[1:]))
+    # One was read, and the form of its answer is another one.
+    differing = {line.split(b":")[0].lower() for line in heads[0] ^ heads[1]}
+    assert differing <= {b"content-type", b"content-length", b"date", b"server"}
+
+
 def test_what_is_unusual_is_refused_on_the_ordinary_way(crowd: Crowd) -> None:
-    answer = exchange(crowd.server, ME + b"X-Request-Id: mine\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 503")
-    assert b"X-Request-Id: mine" in answer
     problem = exchange(crowd.server, ME + b"Accept: application/problem+json\r\n\r\n")
     assert b"application/problem+json" in problem
     with crowd.server.connect() as client:
