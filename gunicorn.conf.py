@@ -7,8 +7,8 @@ monkey.patch_all()
 
 import gc
 
-# What a start loads is there to stay: looking through it for garbage takes a sixth of the time.
-# A worker collects from its own start on.
+# What is loaded is there to stay: looking through it for garbage takes a sixth of the time that
+# loading takes. It is collected once before the first fork, and as usual from then on.
 gc.disable()
 
 import ctypes

@@ -240,9 +240,11 @@ def _look_after() -> None:
         raise
     if not any(room.kept for room in _rooms()):
         _timer.stop()
+        unread.forget()
 
 
 def _end_all() -> None:
     for room in _rooms():
         while room.kept:
             room.kept.popleft()[1].end()
+    unread.forget()

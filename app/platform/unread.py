@@ -13,19 +13,21 @@ from app.platform import cors, errors, ids
 from app.platform.security_headers import security_headers
 from app.platform.settings import Settings
 
-_FIRST_LINE = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) [^ \r\n]+ HTTP/1\.1\r\n")
+_FIRST_LINE = re.compile(rb"(?:GET|POST|PUT|PATCH|DELETE) /[\x21-\x7e]* HTTP/1\.1\r\n")
 # Of a head in lower case: what asks for more than a plain answer, and lines that another parser
 # could understand in another way. A search for the end of a line jumps from one to the next.
 _UNUSUAL = re.compile(
-    rb"\n(?:expect|upgrade|accept:[^\n]*problem|transfer-encoding"
+    rb"\n(?:expect:|upgrade:|accept:[^\n]*problem|transfer-encoding:"
     rb"|(?![a-z][a-z0-9_-]*+:)|(?<!\r\n))"
 )
-_BARE_RETURN = re.compile(rb"\r(?!\n)")
-_HEEDED = re.compile(rb"\n(connection|content-length|origin|x-request-id):[ \t]*+([^\r]*)")
+_CONTROL = re.compile(rb"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_HEEDED = re.compile(rb"\n(connection|content-length|host|origin|x-request-id):[ \t]*+([^\r]*)")
 _LENGTH, _SENT_ID = re.compile(rb"\d{1,7}"), re.compile(ids.SENT.encode())
 _NO_ID = "0" * 32
-# In a crowd the same clients send the same requests again and again. Each takes 8 KiB at most.
-_REMEMBERED = 512
+_HEAD_END = b"\r\n\r\n"
+# In a crowd the same clients ask the same again and again. Requests are remembered while it lasts,
+# so many at most and none that is longer; one with a body, which may hold a password, never is.
+_REMEMBERED, _REMEMBERED_BYTES = 512, 2048
 
 
 class Request(NamedTuple):
@@ -80,18 +82,28 @@ def refusal(request: Request, *, closes: bool) -> bytes:
     return form.fill(request.request_id)
 
 
-@lru_cache(_REMEMBERED)
 def look_at(data: bytes) -> Request | None:
     """Return what the bytes ask for, if they are one whole request without anything unusual.
 
     Strict, because whoever took the end of a request for another place would answer what somebody
     wrote into its body.
     """
-    head, ended, body = data.partition(b"\r\n\r\n")
+    if len(data) > _REMEMBERED_BYTES or data.find(_HEAD_END) != len(data) - len(_HEAD_END):
+        return _look_at(data)
+    return _remembered(data)
+
+
+def forget() -> None:
+    """Forget the requests that were looked at; for the end of a crowd."""
+    _remembered.cache_clear()
+
+
+def _look_at(data: bytes) -> Request | None:
+    head, ended, body = data.partition(_HEAD_END)
     if not ended or _FIRST_LINE.match(head) is None:
         return None
     lower = head.lower()
-    if _UNUSUAL.search(lower) or _BARE_RETURN.search(lower):
+    if _UNUSUAL.search(lower) or _CONTROL.search(lower):
         return None
     heeded: dict[bytes, bytes] = {}
     for found in _HEEDED.finditer(lower):
@@ -108,3 +120,6 @@ def look_at(data: bytes) -> Request | None:
         origin=page.decode("latin-1") if page is not None else None,
         request_id=sent if sent is not None and _SENT_ID.fullmatch(sent) else None,
     )
+
+
+_remembered = lru_cache(_REMEMBERED)(_look_at)

@@ -17,10 +17,12 @@ def test_a_connection_that_is_open_before_the_fork_is_refused(settings: Settings
     worker, other = SimpleNamespace(), SimpleNamespace(slot=0)
     # It looks only once, before memory is made fit; the tests have made theirs fit.
     gc.unfreeze()
-    with (
-        closing(psycopg2.connect(url)),
-        pytest.raises(RuntimeError, match="open before the fork"),
-    ):
-        startup.before_fork(worker, [other])
-    gc.freeze()
+    try:
+        with (
+            closing(psycopg2.connect(url)),
+            pytest.raises(RuntimeError, match="open before the fork"),
+        ):
+            startup.before_fork(worker, [other])
+    finally:
+        gc.freeze()
     assert worker.slot == 1

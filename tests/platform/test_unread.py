@@ -27,6 +27,7 @@ POST = b"POST /api/v1/credits/transfers HTTP/1.1\r\n" + HOST
         (GET + b"CONNECTION: \tClose \r\n\r\n", True),
         (GET + b"Connection: closed\r\n\r\n", False),
         (GET + b"X: Connection: close\r\n\r\n", False),
+        (GET + b"Upgrade-Insecure-Requests: 1\r\n\r\n", False),
     ],
 )
 def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -> None:
@@ -47,6 +48,12 @@ def test_a_whole_simple_request_is_refused_as_it_is(data: bytes, closes: bool) -
         b"GET /\r\nX: HTTP/1.1\r\n\r\n",
         b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /\r\n\r\n",
+        b"GET * HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /\xe4 HTTP/1.1\r\n" + HOST + b"\r\n",
+        GET + HOST + b"\r\n",
+        GET + b"X: \x00\r\n\r\n",
+        GET + b"X: \x7f\r\n\r\n",
         # Bodies whose end is somewhere else, or could be.
         GET + b"\r\nGET / HTTP/1.1\r\n\r\n",
         POST + b"Content-Length: 2\r\n\r\n{",
@@ -143,3 +150,23 @@ def test_a_page_of_an_allowed_origin_may_read_its_refusal(closes: bool) -> None:
 def test_no_other_page_may(page: str) -> None:
     headers, _ = refused(f"Origin: {page}")
     assert not [name for name in headers if name.startswith("Access-Control")]
+
+
+@pytest.mark.parametrize(
+    ("data", "times"),
+    [
+        (GET + b"\r\n", 1),
+        (GET + b"X: " + b"x" * 3000 + b"\r\n\r\n", 0),
+        (POST + b"Content-Length: 2\r\n\r\n{}", 0),
+        (POST + b"Content-Length: 4\r\n\r\n\r\n\r\n", 0),
+        (POST + b"Content-Length: 2\r\n\r\n{", 0),
+    ],
+)
+def test_only_a_short_request_without_a_body_is_remembered(data: bytes, times: int) -> None:
+    unread.forget()
+    first = unread.look_at(data)
+    assert unread.look_at(data) == first
+    known = unread._remembered.cache_info()
+    assert (known.currsize, known.hits) == (times, times)
+    unread.forget()
+    assert unread._remembered.cache_info().currsize == 0

@@ -1,5 +1,6 @@
 """A small application behind the real edge, with short deadlines, to test the server itself."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -73,7 +74,11 @@ def echo() -> Response:
 
 @app.get("/who")
 def who() -> dict[str, object]:
-    return {"address": request.environ["bursar.address"], "pid": os.getpid()}
+    return {
+        "address": request.environ["bursar.address"],
+        "pid": os.getpid(),
+        "collects": gc.isenabled(),
+    }
 
 
 @app.get("/sleep/<float:seconds>")
