@@ -5,12 +5,6 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import gc
-
-# What is loaded is there to stay: looking through it for garbage takes a sixth of the time that
-# loading takes. It is collected once before the first fork, and as usual from then on.
-gc.disable()
-
 import ctypes
 import os
 import resource

@@ -111,7 +111,6 @@ def before_fork(worker: Any, running: list[Any]) -> None:
         raise RuntimeError("a database connection is open before the fork")
     # Frozen objects are never visited by the collector, so their pages stay shared.
     gc.freeze()
-    gc.enable()
 
 
 def start_worker(worker: Any, settings: Settings) -> None:
@@ -120,10 +119,8 @@ def start_worker(worker: Any, settings: Settings) -> None:
     A database that is down hinders nothing: `/ready` tells, and connections are made once it is up.
     """
     metrics.use_slot(worker.slot)
-    # Seldom, because collecting costs more than it finds: a request leaves few cycles.
+    # Collecting costs more than it finds: a request leaves few cycles.
     gc.set_threshold(20_000, 20, 50)
-    # In development it is the worker that has loaded the application.
-    gc.enable()
     logging.report_uncaught()
     unread.configure(settings)
     deadlines.start_sweep()

@@ -23,10 +23,6 @@ def test_a_request_beyond_its_deadline_is_503(server: Server) -> None:
     assert answer.headers["X-Request-Id"] == answer.json["error"]["request_id"]
 
 
-def test_a_worker_collects_garbage(server: Server) -> None:
-    assert server.get("/who").json["collects"] is True
-
-
 def test_no_ordinary_handler_swallows_the_deadline(server: Server) -> None:
     assert server.get("/swallow").json["error"]["code"] == "TIMEOUT"
 
