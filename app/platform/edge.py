@@ -44,7 +44,7 @@ Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_REQUEST_ID = re.compile(ids.SENT)
+_REQUEST_ID = re.compile(ids.REQUEST_ID)
 log = logging.get_logger(__name__)
 
 

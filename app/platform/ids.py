@@ -5,8 +5,8 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-# The ids of requests that clients may send, as a regular expression.
-SENT: Final = r"[A-Za-z0-9._-]{1,128}"
+# What a client may send as the id of its request, as a regular expression.
+REQUEST_ID: Final = r"[A-Za-z0-9._-]{1,128}"
 
 
 def new() -> UUID:

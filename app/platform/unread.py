@@ -22,7 +22,7 @@ _UNUSUAL = re.compile(
 )
 _CONTROL = re.compile(rb"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _HEEDED = re.compile(rb"\n(connection|content-length|host|origin|x-request-id):[ \t]*+([^\r]*)")
-_LENGTH, _SENT_ID = re.compile(rb"\d{1,7}"), re.compile(ids.SENT.encode())
+_LENGTH, _SENT_ID = re.compile(rb"\d{1,7}"), re.compile(ids.REQUEST_ID.encode())
 _NO_ID = "0" * 32
 _HEAD_END = b"\r\n\r\n"
 # In a crowd the same clients ask the same again and again. Requests are remembered while it lasts,
