@@ -215,6 +215,19 @@ def test_a_newcomer_overtakes_nobody(needs: None, monkeypatch: pytest.MonkeyPatc
         assert overload.keep_waiting(Visitor(GET), beginning)
 
 
+def test_what_was_looked_at_is_forgotten_once_nobody_waits(
+    needs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overload, "_database", Room(lambda: True))
+    visitor = Visitor(GET)
+    assert overload.keep_waiting(visitor, GET)
+    unread.look_at(GET)
+    assert unread._remembered.cache_info().currsize > 0
+    gevent.sleep(PAUSE_SECONDS + 5 * overload.TICK_SECONDS)
+    assert visitor.heard == "refused"
+    assert unread._remembered.cache_info().currsize == 0
+
+
 def test_the_metrics_show_how_many_wait_unread(
     needs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
