@@ -158,3 +158,15 @@ def test_in_a_worker_hashing_leaves_the_loop_alone_and_a_long_queue_is_refused(
         check=False,
     )
     assert ran.stdout.split() == ["64", "6", "True", "64", "6", "0", "False"], ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "longest"), [(0.01, 64), (0.05, 40), (1.0, 20)], ids=["fast", "slow", "slowest"]
+)
+def test_the_queue_is_as_long_as_hashes_are_made_within_two_seconds(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, longest: int
+) -> None:
+    monkeypatch.setattr(passwords, "_seconds", seconds)
+    for queued, full in ((longest - 1, False), (longest, True)):
+        monkeypatch.setattr(passwords, "_queued", queued)
+        assert passwords.is_full() is full
