@@ -71,10 +71,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a try: the status of the answer, or why there was none."""
+    """What came of a try: the answer's status and the pause it asks for, or why there was none."""
 
     at: datetime
     status: int | None = None
+    pause: timedelta = timedelta()
     failure: Failure | None = None
 
     @property
@@ -139,7 +140,7 @@ def _tried(message: Message) -> Outcome:
     place = tracing.traceparent()
     headers = message.headers if place is None else message.headers | {"traceparent": place}
     try:
-        status = transport.post(message.url, headers=headers, body=message.body)
+        answer = transport.post(message.url, headers=headers, body=message.body)
     except NoWay as fault:
         return Outcome(at=at, failure=fault.failure)
     except Exception as fault:
@@ -148,7 +149,7 @@ def _tried(message: Message) -> Outcome:
         log.error("webhook_try_failed", delivery_id=str(message.delivery_id), exc_info=fault)
         sentry.capture(fault, request_id=None)
         return Outcome(at=at, failure=Failure.INTERNAL)
-    return Outcome(at=at, status=status)
+    return Outcome(at=at, status=answer.status, pause=answer.pause)
 
 
 def note(tried: Sequence[tuple[Message, Outcome]]) -> None:
@@ -224,7 +225,7 @@ def _note(
         status = DeliveryStatus.DELIVERED if outcome.is_good else DeliveryStatus.DEAD
         values |= {"status": status, "next_try_at": None, "ended_at": clock.now()}
     else:
-        values["next_try_at"] = clock.now() + _wait(done)
+        values["next_try_at"] = clock.now() + _wait(done, outcome.pause)
     session.execute(
         update(webhook_deliveries)
         .where(_d.id == delivery_id, _d.next_try_at == until)
@@ -232,8 +233,10 @@ def _note(
     )
 
 
-def _wait(attempts: int) -> timedelta:
-    return WAITS[attempts] * (1 + _random.uniform(0, JITTER))
+def _wait(attempts: int, pause: timedelta) -> timedelta:
+    """Return how long to wait after so many tries: what the endpoint asks for, within bounds."""
+    wait = max(WAITS[attempts], min(pause, max(WAITS)))
+    return wait * (1 + _random.uniform(0, JITTER))
 
 
 def _switch_off(session: Session, webhook_id: UUID) -> None:

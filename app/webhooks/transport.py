@@ -5,22 +5,35 @@ read, and of that ANSWER_BYTES at most; its body says nothing that counts.
 """
 
 import io
+import re
 import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cache
-from http.client import HTTPConnection, HTTPException
-from typing import Any, cast
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any, NamedTuple, cast
 
+from app.platform import clock
 from app.webhooks import destinations
 from app.webhooks.destinations import Destination, Found, NoWay
-from app.webhooks.values import ANSWER_BYTES, TRY_SECONDS, Failure
+from app.webhooks.values import ANSWER_BYTES, ASK_FOR_TIME, TRY_SECONDS, Failure
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-def post(url: str, *, headers: Mapping[str, str], body: bytes) -> int:
-    """Send a message and return the status of the answer, within TRY_SECONDS in all.
+class Answer(NamedTuple):
+    """What an endpoint says: its status, and how long it wants to be left alone."""
+
+    status: int
+    pause: timedelta
+
+
+def post(url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Send a message and return the answer, within TRY_SECONDS in all.
 
     Raises NoWay.
     """
@@ -37,7 +50,8 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes) -> int:
                 body=body,
                 headers={"Host": destination.authority, "Connection": "close", **headers},
             )
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            return Answer(answer.status, _pause(answer))
     except TimeoutError as fault:
         raise NoWay(Failure.TIMED_OUT) from fault
     except ssl.SSLError as fault:
@@ -46,6 +60,19 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes) -> int:
         raise NoWay(Failure.BAD_ANSWER) from fault
     except OSError as fault:
         raise NoWay(Failure.UNREACHABLE) from fault
+
+
+def _pause(answer: HTTPResponse) -> timedelta:
+    """Return what `Retry-After` asks for, in seconds or by a date (RFC 9110, 10.2.3)."""
+    asked = answer.getheader("Retry-After", "") if answer.status in ASK_FOR_TIME else ""
+    if _SECONDS.fullmatch(asked):
+        return timedelta(seconds=int(asked))
+    try:
+        date = parsedate_to_datetime(asked)
+    except (ValueError, OverflowError):
+        return timedelta()
+    # Its oldest spelling names no zone, and means UTC.
+    return max(date.replace(tzinfo=date.tzinfo or UTC) - clock.now(), timedelta())
 
 
 def _connected(destination: Destination, found: Sequence[Found], end: float) -> socket.socket:

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 MEBIBYTE = 1 << 20
 
@@ -27,6 +28,13 @@ class Endpoint(BaseHTTPRequestHandler):
     def answer_status(self, code: str) -> None:
         """Answer with this status."""
         self.send_response(int(code))
+        self.end_headers()
+
+    def answer_later(self, what: str) -> None:
+        """Answer with a status, and when to come again: `status/that`."""
+        code, _, after = what.partition("/")
+        self.send_response(int(code))
+        self.send_header("Retry-After", unquote(after))
         self.end_headers()
 
     def answer_redirect(self, _what: str) -> None:

@@ -124,6 +124,32 @@ def test_it_is_tried_as_the_standard_says_under_one_id_and_is_dead_then(
     assert timedelta(days=3) < sum(WAITS, timedelta()) < timedelta(days=4)
 
 
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [
+        # Less than the schedule has before the second try, more, and more than it ever has.
+        ("1", timedelta(seconds=5)),
+        ("3600", timedelta(hours=1)),
+        ("99999999", timedelta(hours=24)),
+    ],
+)
+def test_an_endpoint_that_asks_for_time_gets_it_up_to_a_day(
+    receiver: Receiver,
+    make_webhook: MakeWebhook,
+    happen: Callable[[], None],
+    sql: Sql,
+    asked: str,
+    wait: timedelta,
+) -> None:
+    webhook = make_webhook(receiver.url(f"later/429/{asked}?{uuid4().hex}"))
+    with time_machine.travel(clock.now(), tick=False):
+        happen()
+        assert work(webhook["id"]) == 1
+        (row,) = deliveries(sql, webhook["id"])
+        assert (row.status, row.attempts, row.last_status) == ("pending", 1, 429)
+        assert wait <= row.next_try_at - clock.now() <= wait * (1 + JITTER)
+
+
 def test_a_dead_one_is_replayed_under_the_same_id(
     receiver: Receiver, make_webhook: MakeWebhook, happen: Callable[[], None], sql: Sql, path: str
 ) -> None:

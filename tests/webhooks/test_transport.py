@@ -6,10 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
+from email.utils import formatdate
 from pathlib import Path
+from time import asctime, gmtime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import time_machine
 
 from app.webhooks import transport
 from app.webhooks.destinations import NoWay
@@ -19,6 +24,7 @@ from tests.network import free_port
 from tests.webhooks.listening import Receiver
 
 BODY = b'{"type":"order.paid"}'
+NOON = 1_796_040_000
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +35,7 @@ def _rules(app: object) -> None:
 def post(url: str) -> int | Failure:
     """Return the status of the answer, or why there was none."""
     try:
-        return transport.post(url, headers={"webhook-id": "1"}, body=BODY)
+        return transport.post(url, headers={"webhook-id": "1"}, body=BODY).status
     except NoWay as fault:
         return fault.failure
 
@@ -37,6 +43,40 @@ def post(url: str) -> int | Failure:
 @pytest.mark.parametrize("status", [200, 204, 302, 404, 410, 429, 500, 503])
 def test_the_answers_status_is_what_counts(receiver: Receiver, status: int) -> None:
     assert post(receiver.url(f"status/{status}")) == status
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("120", 120),
+        ("0", 0),
+        (formatdate(NOON + 3600, usegmt=True), 3600),
+        (formatdate(NOON - 3600, usegmt=True), 0),
+        ("9" * 40, 0),
+        ("-1", 0),
+        ("soon", 0),
+        ("Mon, 99 Foo 2026 00:00:00 GMT", 0),
+        ("Mon, 05 Jan 99999 10:00:00 GMT", 0),
+        ("Mon, 05 Jan 2026 10:00:00 +99999999999999999999", 0),
+        # As C writes it; it is in GMT (RFC 9110, 5.6.7).
+        (asctime(gmtime(NOON + 3600)), 3600),
+        ("", 0),
+    ],
+)
+def test_an_endpoint_says_when_to_come_again(
+    receiver: Receiver, status: int, said: str, seconds: int
+) -> None:
+    with time_machine.travel(NOON, tick=False):
+        url = receiver.url(f"later/{status}/{quote(said)}")
+        answer = transport.post(url, headers={}, body=BODY)
+    assert answer == (status, timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("status", [200, 301, 410, 500])
+def test_of_other_answers_it_means_something_else(receiver: Receiver, status: int) -> None:
+    answer = transport.post(receiver.url(f"later/{status}/120"), headers={}, body=BODY)
+    assert answer == (status, timedelta())
 
 
 def test_no_redirect_is_followed(receiver: Receiver) -> None:
