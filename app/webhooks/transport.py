@@ -22,7 +22,9 @@ from app.webhooks import destinations
 from app.webhooks.destinations import Destination, Found, NoWay
 from app.webhooks.values import ANSWER_BYTES, ASK_FOR_TIME, TRY_SECONDS, Failure
 
-_SECONDS = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"[0-9]+")
+# More digits than anybody has time for; Python refuses to count with thousands of them.
+_DIGITS = 9
 
 
 class Answer(NamedTuple):
@@ -64,9 +66,9 @@ def post(url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
 
 def _pause(answer: HTTPResponse) -> timedelta:
     """Return what `Retry-After` asks for, in seconds or by a date (RFC 9110, 10.2.3)."""
-    asked = answer.getheader("Retry-After", "") if answer.status in ASK_FOR_TIME else ""
+    asked = answer.getheader("Retry-After", "").strip() if answer.status in ASK_FOR_TIME else ""
     if _SECONDS.fullmatch(asked):
-        return timedelta(seconds=int(asked))
+        return timedelta(seconds=int(asked) if len(asked) <= _DIGITS else 10**_DIGITS)
     try:
         date = parsedate_to_datetime(asked)
     except (ValueError, OverflowError):

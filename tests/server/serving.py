@@ -192,15 +192,24 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def read_answer(client: socket.socket) -> tuple[bytes, bytes]:
-    """Return head and body of an answer that has a Content-Length."""
+    """Return head and body of an answer that has a Content-Length.
+
+    Raises AssertionError when the other side closes before its end.
+    """
     received = b""
     while b"\r\n\r\n" not in received:
-        received += client.recv(65536)
+        received += _more(client)
     head, _, body = received.partition(b"\r\n\r\n")
     names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     while len(body) < int(names[b"content-length"]):
-        body += client.recv(65536)
+        body += _more(client)
     return head, body
+
+
+def _more(client: socket.socket) -> bytes:
+    data = client.recv(65536)
+    assert data, "the answer broke off"
+    return data
 
 
 def wait_until(fact: Callable[[], object], *, seconds: float = PATIENCE) -> None:

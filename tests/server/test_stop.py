@@ -116,7 +116,11 @@ def listens(server: Server) -> bool:
 
 
 def test_a_server_that_stops_is_not_ready(tmp_path: Path) -> None:
-    with serving(tmp_path) as server, server.connect() as client:
+    # With a time to drain, for a connection that is kept open isn't closed before that.
+    with (
+        serving(tmp_path, APP_SERVER_DRAIN_SECONDS="2") as server,
+        server.connect() as client,
+    ):
         server.process.terminate()
 
         def says_that_it_stops() -> bool:
