@@ -234,9 +234,8 @@ def _note(
 
 
 def _wait(attempts: int, pause: timedelta) -> timedelta:
-    """Return how long to wait after so many tries: what the endpoint asks for, within bounds."""
-    wait = max(WAITS[attempts], min(pause, max(WAITS)))
-    return wait * (1 + _random.uniform(0, JITTER))
+    """Return how long to wait after so many tries, when the endpoint asks for a pause."""
+    return max(WAITS[attempts], pause) * (1 + _random.uniform(0, JITTER))
 
 
 def _switch_off(session: Session, webhook_id: UUID) -> None:

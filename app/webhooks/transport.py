@@ -20,15 +20,13 @@ from typing import Any, NamedTuple, cast
 from app.platform import clock
 from app.webhooks import destinations
 from app.webhooks.destinations import Destination, Found, NoWay
-from app.webhooks.values import ANSWER_BYTES, ASK_FOR_TIME, TRY_SECONDS, Failure
+from app.webhooks.values import ANSWER_BYTES, ASK_FOR_TIME, LONGEST_PAUSE, TRY_SECONDS, Failure
 
 _SECONDS = re.compile(r"[0-9]+")
-# More digits than anybody has time for; Python refuses to count with thousands of them.
-_DIGITS = 9
 
 
 class Answer(NamedTuple):
-    """What an endpoint says: its status, and how long it wants to be left alone."""
+    """What an endpoint says: its status, and how long it asks to wait, LONGEST_PAUSE at most."""
 
     status: int
     pause: timedelta
@@ -68,13 +66,16 @@ def _pause(answer: HTTPResponse) -> timedelta:
     """Return what `Retry-After` asks for, in seconds or by a date (RFC 9110, 10.2.3)."""
     asked = answer.getheader("Retry-After", "").strip() if answer.status in ASK_FOR_TIME else ""
     if _SECONDS.fullmatch(asked):
-        return timedelta(seconds=int(asked) if len(asked) <= _DIGITS else 10**_DIGITS)
+        # A float, because Python refuses to make an integer of thousands of digits.
+        seconds = float(asked)
+        return timedelta(seconds=min(seconds, LONGEST_PAUSE.total_seconds()))
     try:
         date = parsedate_to_datetime(asked)
     except (ValueError, OverflowError):
         return timedelta()
     # Its oldest spelling names no zone, and means UTC.
-    return max(date.replace(tzinfo=date.tzinfo or UTC) - clock.now(), timedelta())
+    pause = date.replace(tzinfo=date.tzinfo or UTC) - clock.now()
+    return min(max(pause, timedelta()), LONGEST_PAUSE)
 
 
 def _connected(destination: Destination, found: Sequence[Found], end: float) -> socket.socket:

@@ -35,6 +35,7 @@ LEASE: Final = timedelta(seconds=30)
 ANSWER_BYTES: Final = 65_536
 # What `Retry-After` is heeded of: too many messages (RFC 6585, 4), or none for now.
 ASK_FOR_TIME: Final = frozenset({429, 503})
+LONGEST_PAUSE: Final = timedelta(days=1)
 # What says that an endpoint will never be there again.
 GONE: Final = 410
 # What is looked up in the list, and replayed. The tries are over long before.

@@ -1,5 +1,7 @@
 """A mail that fails is tried again, patiently, and given up in the end; an operator revives it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,20 @@ from procrastinate.jobs import Job
 from app.platform.errors import Unavailable
 from app.worker.tasks import WAITS, is_last
 from tests.commands import command, flask
-from tests.mail.smtp_server import smtp_server
+from tests.mail.smtp_server import SmtpServer, smtp_server
 from tests.worker.office import Office
-from tests.worker.working import wait_until, working
+from tests.worker.working import Worker, wait_until, working
 
 LATER = "UPDATE procrastinate_jobs SET scheduled_at = scheduled_at - interval '1 day'"
+
+
+@contextmanager
+def refusing(office: Office, folder: Path, mode: str) -> Iterator[tuple[SmtpServer, Worker]]:
+    """Run a worker whose mail server refuses, from the first mail on."""
+    with smtp_server(folder / "smtp") as server:
+        server.mode(mode)
+        with working(office.settings, folder, APP_MAIL_URL=server.url) as worker:
+            yield server, worker
 
 
 @pytest.mark.usefixtures("traced")
@@ -20,11 +31,7 @@ def test_a_mail_that_fails_is_tried_again_until_it_is_dead_and_an_operator_can_r
     office: Office, tmp_path: Path
 ) -> None:
     (mail_id,) = office.ask()
-    with (
-        smtp_server(tmp_path / "smtp") as server,
-        working(office.settings, tmp_path, APP_MAIL_URL=server.url) as worker,
-    ):
-        server.mode("rcpt_451")
+    with refusing(office, tmp_path, "rcpt_451") as (server, worker):
         line = worker.until("job_failed")
         assert (line["level"], line["attempts"]) == ("warning", 1)
         assert (line["error"], line["reason"]) == ("app.mail.errors.MailTemporary", "RCPT 451")
@@ -56,11 +63,7 @@ def test_a_mail_that_fails_is_tried_again_until_it_is_dead_and_an_operator_can_r
 
 def test_a_mail_that_is_refused_is_dead_at_once(office: Office, tmp_path: Path) -> None:
     office.ask()
-    with (
-        smtp_server(tmp_path / "smtp") as server,
-        working(office.settings, tmp_path, APP_MAIL_URL=server.url) as worker,
-    ):
-        server.mode("rcpt_550")
+    with refusing(office, tmp_path, "rcpt_550") as (_, worker):
         wait_until(lambda: office.states() == {"dead"}, worker)
         wait_until(lambda: not office.jobs(), worker)
 

@@ -6,7 +6,7 @@ import hmac
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 import pytest
@@ -133,7 +133,7 @@ def test_it_is_tried_as_the_standard_says_under_one_id_and_is_dead_then(
         ("99999999", timedelta(hours=24)),
     ],
 )
-def test_an_endpoint_that_asks_for_time_gets_it_up_to_a_day(
+def test_a_message_waits_as_long_as_the_endpoint_asks_up_to_a_day(
     receiver: Receiver,
     make_webhook: MakeWebhook,
     happen: Callable[[], None],
@@ -274,7 +274,7 @@ def test_a_mistake_of_ours_is_a_try_that_failed(
     sql: Sql,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def mistaken(*_given: Any, **_more: Any) -> int:
+    def mistaken(*_given: Any, **_more: Any) -> NoReturn:
         raise ZeroDivisionError
 
     monkeypatch.setattr(transport, "post", mistaken)

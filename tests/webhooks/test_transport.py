@@ -24,7 +24,7 @@ from tests.network import free_port
 from tests.webhooks.listening import Receiver
 
 BODY = b'{"type":"order.paid"}'
-NOON = 1_796_040_000
+NOON, DAY = 1_796_040_000, 86_400
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +54,9 @@ def test_the_answers_status_is_what_counts(receiver: Receiver, status: int) -> N
         (formatdate(NOON + 3600, usegmt=True), 3600),
         (formatdate(NOON - 3600, usegmt=True), 0),
         ("120  ", 120),
-        ("1796040000", 10**9),
-        ("9" * 5000, 10**9),
+        ("1796040000", DAY),
+        ("9" * 5000, DAY),
+        (formatdate(NOON + 2 * DAY, usegmt=True), DAY),
         ("-1", 0),
         ("soon", 0),
         ("Mon, 99 Foo 2026 00:00:00 GMT", 0),
